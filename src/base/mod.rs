@@ -1,0 +1,8 @@
+//! Pure words without I/O: ids, byte paths, bounds, times, sizes, secrets.
+
+pub mod id;
+pub mod limits;
+pub mod path;
+pub mod secret;
+pub mod size;
+pub mod time;

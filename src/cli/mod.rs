@@ -1,0 +1,1 @@
+//! Typed arguments to intent to commands.

@@ -1,0 +1,1 @@
+//! Pure transforms and their inverses.

@@ -1,0 +1,6 @@
+//! The machine, behind traits: file system calls, services, processes, clock, entropy. The only room
+//! with `unsafe` code, each block with its reason.
+
+pub mod clock;
+pub mod entropy;
+pub mod fs;

@@ -1,0 +1,1 @@
+//! A site's configuration: gcfg text to settings to sources.

@@ -1,0 +1,1 @@
+//! Chunks: cut, name, look up, pack, index, lease, check.

@@ -1,0 +1,1 @@
+//! Entries, metadata, builder and walker.

@@ -1,0 +1,1 @@
+//! The stopped window: stop, evidence, start.
