@@ -1,1 +1,4 @@
-//! Pure transforms and their inverses.
+//! Pure transforms and their inverses, each pair in one file.
+
+pub mod compress;
+pub mod seal;
