@@ -1,1 +1,167 @@
-//! x
+//! Packs in the making: blocks are sealed one behind the other, the footer closes.
+
+use super::repository::{Repository, RepositoryError};
+use crate::base::id::PackId;
+use crate::codec::compress::{CompressError, Compressor};
+use crate::codec::seal::{RecordSealer, SealError};
+use crate::format::header::{ObjectKind, HEADER_LEN};
+use crate::format::pack::{
+    block_len, BlockHeader, BlockTable, Class, Footer, FooterBlock, Trailer, FOOTER_RECORD,
+};
+use crate::format::segment::SegmentPack;
+use crate::format::DecodeError;
+
+/// Bytes in front of a block's packed bytes, inside the seal: packing u8, plain length u32.
+pub const BODY_PREFIX_LEN: usize = 5;
+
+/// What went wrong while a pack was made.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// What was sealed does not open to what it was: memory or processor are at fault.
+    #[error("a sealed record does not open again")]
+    Seal(#[from] SealError),
+    /// Compression.
+    #[error("a block could not be compressed")]
+    Compress(#[from] CompressError),
+    /// A header or key could not be made.
+    #[error("a pack could not be begun")]
+    Begin(#[source] Box<RepositoryError>),
+}
+
+/// A block that is compressed but not yet sealed: sealing needs its place in a pack.
+pub struct PackedBlock {
+    /// Its class.
+    pub class: Class,
+    /// Its table.
+    pub table: BlockTable,
+    /// Prefix and packed bytes.
+    pub body: Vec<u8>,
+}
+
+impl PackedBlock {
+    /// Compresses a block's plain bytes.
+    ///
+    /// # Errors
+    /// [`PackError::Compress`].
+    pub fn pack(
+        class: Class,
+        table: BlockTable,
+        plain: &[u8],
+        compressor: &mut Compressor,
+    ) -> Result<Self, PackError> {
+        let (packing, packed) = compressor.pack(plain)?;
+        let mut body = Vec::with_capacity(BODY_PREFIX_LEN + packed.len() + 16);
+        body.push(packing.code());
+        body.extend_from_slice(&(plain.len() as u32).to_le_bytes());
+        body.extend_from_slice(&packed);
+        Ok(Self { class, table, body })
+    }
+}
+
+/// A pack in the making.
+pub struct PackBuilder {
+    header: [u8; HEADER_LEN],
+    sealer: RecordSealer,
+    parts: Vec<Vec<u8>>,
+    len: u64,
+    footer: Footer,
+    hasher: blake3::Hasher,
+}
+
+/// A finished pack, ready to be put.
+pub struct FinishedPack {
+    /// What the index must know.
+    pub entry: SegmentPack,
+    /// The pack's bytes.
+    pub parts: Vec<Vec<u8>>,
+}
+
+impl PackBuilder {
+    /// Begins a pack with a salt of its own.
+    ///
+    /// # Errors
+    /// [`PackError::Begin`].
+    pub fn new(repository: &Repository) -> Result<Self, PackError> {
+        let begin = |e: RepositoryError| PackError::Begin(Box::new(e));
+        let header = repository.new_header(ObjectKind::Pack).map_err(|e| begin(e.into()))?;
+        let bytes = header.encode();
+        let key = repository.object_key(&header, &bytes).map_err(|source: DecodeError| {
+            begin(RepositoryError::Damaged { object: "a new pack".into(), source })
+        })?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&bytes);
+        Ok(Self {
+            header: bytes,
+            sealer: RecordSealer::new(key),
+            parts: vec![bytes.to_vec()],
+            len: HEADER_LEN as u64,
+            footer: Footer::default(),
+            hasher,
+        })
+    }
+
+    /// Bytes so far, without the footer.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether no block was added.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.footer.blocks.is_empty()
+    }
+
+    /// Blocks so far.
+    #[must_use]
+    pub fn blocks(&self) -> usize {
+        self.footer.blocks.len()
+    }
+
+    /// Seals a block at the end of the pack.
+    ///
+    /// # Errors
+    /// [`PackError::Seal`]: the pack must be given up.
+    pub fn add(&mut self, block: PackedBlock) -> Result<(), PackError> {
+        let mut table = block.table.encode();
+        self.sealer.seal(&mut table)?;
+        let mut body = block.body;
+        self.sealer.seal(&mut body)?;
+        let header = BlockHeader {
+            class: block.class,
+            table_len: table.len() as u32,
+            body_len: body.len() as u32,
+        };
+        let mut front = header.encode().to_vec();
+        front.extend_from_slice(&table);
+        self.footer.blocks.push(FooterBlock { offset: self.len, header, table: block.table });
+        self.len += block_len(&header);
+        self.push(front);
+        self.push(body);
+        Ok(())
+    }
+
+    fn push(&mut self, part: Vec<u8>) {
+        self.hasher.update(&part);
+        self.parts.push(part);
+    }
+
+    /// Closes the pack: footer, trailer, name.
+    ///
+    /// # Errors
+    /// [`PackError::Seal`].
+    pub fn finish(mut self) -> Result<FinishedPack, PackError> {
+        let blocks = self.footer.blocks.len() as u32;
+        let mut footer = self.footer.encode();
+        let sealer = self.sealer;
+        sealer.seal_last(FOOTER_RECORD, &mut footer)?;
+        let trailer = Trailer { footer_len: footer.len() as u32, blocks }.encode();
+        self.hasher.update(&footer).update(&trailer);
+        self.len += (footer.len() + trailer.len()) as u64;
+        self.parts.push(footer);
+        self.parts.push(trailer.to_vec());
+        let id = PackId::from_array(*self.hasher.finalize().as_bytes());
+        let entry = SegmentPack::from_footer(id, self.len, self.header, &self.footer);
+        Ok(FinishedPack { entry, parts: self.parts })
+    }
+}
