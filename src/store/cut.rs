@@ -2,7 +2,7 @@
 //! is derived from the repository's secret, so that chunk lengths tell an outsider nothing about
 //! known files; or fixed pages for databases.
 
-use fastcdc::v2020::{cut_gear, select_masks, Normalization};
+use fastcdc::v2020::{Normalization, cut_gear, select_masks};
 
 use crate::base::secret::SecretKey;
 

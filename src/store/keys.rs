@@ -79,9 +79,8 @@ pub fn slot_key(
     derivation: Derivation,
 ) -> Result<SecretKey, KeyError> {
     let wrong = |_| KeyError::Derivation;
-    let params =
-        Params::new(derivation.memory_kib, derivation.passes, derivation.lanes, Some(32))
-            .map_err(wrong)?;
+    let params = Params::new(derivation.memory_kib, derivation.passes, derivation.lanes, Some(32))
+        .map_err(wrong)?;
     let argon = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
     let mut key = [0; 32];
     argon.hash_password_into(password.expose(), salt, &mut key).map_err(wrong)?;
@@ -98,7 +97,10 @@ pub fn commitment(slot_key: &SecretKey) -> [u8; 32] {
 /// checksums go the same way as those of an encrypted one.
 #[must_use]
 pub fn public_master(repo: &RepoId) -> SecretKey {
-    SecretKey::new(blake3::derive_key("cabk 2026 v1 master key without encryption", repo.as_bytes()))
+    SecretKey::new(blake3::derive_key(
+        "cabk 2026 v1 master key without encryption",
+        repo.as_bytes(),
+    ))
 }
 
 fn wrapping(

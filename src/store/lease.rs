@@ -111,12 +111,8 @@ impl<'r> Lease<'r> {
         manifest: ManifestId,
         roots: Vec<ChunkId>,
     ) -> Result<Ended<'r>, LeaseError> {
-        let body = LeaseEndBody {
-            id: self.id,
-            by: EndedBy::Holder,
-            manifest: Some(manifest),
-            roots,
-        };
+        let body =
+            LeaseEndBody { id: self.id, by: EndedBy::Holder, manifest: Some(manifest), roots };
         let bytes = self.repository.seal_control(ObjectKind::LeaseEnd, &body)?;
         match self.repository.backend().put_new(&ObjectName::lease_end(&self.id), &[&bytes]) {
             Ok(()) => Ok(Ended {

@@ -4,7 +4,7 @@
 use crate::base::id::ChunkId;
 use crate::base::limits;
 use crate::format::content::{
-    ChunkRef, Content, List, LIST_CUT_MASK, LIST_REFS_MAX, LIST_REFS_MIN,
+    ChunkRef, Content, LIST_CUT_MASK, LIST_REFS_MAX, LIST_REFS_MIN, List,
 };
 
 /// References of one level that wait for their list chunk.

@@ -22,8 +22,10 @@ impl Namer {
         };
         let data = key(ChunkKind::Data);
         let empty = ContentHash::from_array(*blake3::keyed_hash(data.expose(), b"").as_bytes());
-        let link =
-            SecretKey::new(blake3::derive_key("cabk 2026 v1 machine-local digests", secret.expose()));
+        let link = SecretKey::new(blake3::derive_key(
+            "cabk 2026 v1 machine-local digests",
+            secret.expose(),
+        ));
         Self { data, list: key(ChunkKind::List), tree: key(ChunkKind::Tree), link, empty }
     }
 

@@ -4,12 +4,12 @@ use super::repository::{Repository, RepositoryError};
 use crate::base::id::PackId;
 use crate::codec::compress::{CompressError, Compressor};
 use crate::codec::seal::{RecordSealer, SealError};
-use crate::format::header::{ObjectKind, HEADER_LEN};
+use crate::format::DecodeError;
+use crate::format::header::{HEADER_LEN, ObjectKind};
 use crate::format::pack::{
-    block_len, BlockHeader, BlockTable, Class, Footer, FooterBlock, Trailer, FOOTER_RECORD,
+    BlockHeader, BlockTable, Class, FOOTER_RECORD, Footer, FooterBlock, Trailer, block_len,
 };
 use crate::format::segment::SegmentPack;
-use crate::format::DecodeError;
 
 /// Bytes in front of a block's packed bytes, inside the seal: packing u8, plain length u32.
 pub const BODY_PREFIX_LEN: usize = 5;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use open::{init, open, InitOptions, Opened, Unlock};
-pub use slots::{parse_master, KeySlot, SlotChange};
+pub use open::{InitOptions, Opened, Unlock, init, open};
+pub use slots::{KeySlot, SlotChange, parse_master};
 
 use super::cut::Cutter;
 use super::keys::KeyError;
@@ -19,9 +19,9 @@ use crate::base::id::RepoId;
 use crate::base::limits;
 use crate::base::secret::SecretKey;
 use crate::codec::seal::{ObjectKey, SealError};
-use crate::format::control::{from_body, to_body, ConfigBody, Control};
-use crate::format::header::{Header, ObjectKind, Suite};
 use crate::format::DecodeError;
+use crate::format::control::{ConfigBody, Control, from_body, to_body};
+use crate::format::header::{Header, ObjectKind, Suite};
 use crate::host::entropy::Entropy;
 
 /// What went wrong with a repository or one of its control objects.

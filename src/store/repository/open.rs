@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::slots::read_slots;
-use super::{pack_body, unpack_body, Repository, RepositoryError};
+use super::{Repository, RepositoryError, pack_body, unpack_body};
 use crate::backend::{Backend, BackendError, Copy2, ObjectName, Space};
 use crate::base::id::RepoId;
 use crate::base::limits;
 use crate::base::secret::{Password, SecretKey};
 use crate::base::time::Timestamp;
 use crate::codec::seal::ObjectKey;
-use crate::format::control::{from_body, to_body, ConfigBody, Control, EpochSecret, HexBytes};
-use crate::format::header::{Header, ObjectKind, Suite};
 use crate::format::DecodeError;
+use crate::format::control::{ConfigBody, Control, EpochSecret, HexBytes, from_body, to_body};
+use crate::format::header::{Header, ObjectKind, Suite};
 use crate::host::entropy::Entropy;
 use crate::store::cut::{ChunkSizes, Cutter};
 use crate::store::keys::{self, Purpose};
@@ -152,8 +152,7 @@ fn assemble(
     config: ConfigBody,
     master: SecretKey,
 ) -> Result<Repository, RepositoryError> {
-    let sizes =
-        ChunkSizes { min: config.chunk_min, avg: config.chunk_avg, max: config.chunk_max };
+    let sizes = ChunkSizes { min: config.chunk_min, avg: config.chunk_avg, max: config.chunk_max };
     if !sizes.are_valid() || !(1..=22).contains(&config.compression) {
         return Err(RepositoryError::Parameter("chunk size or compression"));
     }
@@ -176,10 +175,8 @@ fn read_configs(
     damaged: &mut Vec<String>,
 ) -> Result<Vec<Control>, RepositoryError> {
     let listed = backend.list(Space::Config)?;
-    let mut numbers: Vec<u64> = listed
-        .iter()
-        .filter_map(|(name, _)| name.name().split('.').next()?.parse().ok())
-        .collect();
+    let mut numbers: Vec<u64> =
+        listed.iter().filter_map(|(name, _)| name.name().split('.').next()?.parse().ok()).collect();
     numbers.sort_unstable();
     numbers.dedup();
     let mut last = None;
@@ -271,14 +268,8 @@ impl Repository {
     pub fn rotate(&self) -> Result<u32, RepositoryError> {
         let epoch = self.config.epoch + 1;
         let secret = keys::draw(self.entropy())?;
-        let wrapped = keys::wrap(
-            self.suite,
-            &self.master,
-            &self.id,
-            Purpose::Seal,
-            &secret,
-            self.entropy(),
-        )?;
+        let wrapped =
+            keys::wrap(self.suite, &self.master, &self.id, Purpose::Seal, &secret, self.entropy())?;
         let mut config = self.config.clone();
         config.number += 1;
         config.epoch = epoch;

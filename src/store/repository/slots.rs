@@ -1,15 +1,15 @@
 //! Key slots: each holds the master key under a password of its own, in two copies.
 
-use super::{pack_body, unpack_body, Repository, RepositoryError};
+use super::{Repository, RepositoryError, pack_body, unpack_body};
 use crate::backend::{Backend, BackendError, Copy2, ObjectName, Space};
-use crate::base::id::{to_hex, KeyId};
+use crate::base::id::{KeyId, to_hex};
 use crate::base::limits;
 use crate::base::secret::{Password, SecretKey};
 use crate::base::time::Timestamp;
 use crate::codec::seal::ObjectKey;
-use crate::format::control::{from_body, to_body, Control, HexBytes, SlotBody, SlotClear};
-use crate::format::header::{Header, ObjectKind, Suite};
 use crate::format::DecodeError;
+use crate::format::control::{Control, HexBytes, SlotBody, SlotClear, from_body, to_body};
+use crate::format::header::{Header, ObjectKind, Suite};
 use crate::store::keys;
 
 /// A slot as it lies in the repository.
@@ -95,9 +95,12 @@ impl SealedSlot {
         let wrong = |source: DecodeError| RepositoryError::Damaged { object, source };
         let plain = unpack_body(&body).map_err(wrong.clone())?;
         let body: SlotBody = from_body(&plain, "key slot").map_err(wrong.clone())?;
-        let master: [u8; 32] = body.master.0.as_slice().try_into().map_err(|_| {
-            wrong(DecodeError::Invalid { what: "master key" })
-        })?;
+        let master: [u8; 32] = body
+            .master
+            .0
+            .as_slice()
+            .try_into()
+            .map_err(|_| wrong(DecodeError::Invalid { what: "master key" }))?;
         Ok(Some((SecretKey::new(master), body)))
     }
 }
@@ -128,16 +131,11 @@ impl Repository {
         let mut id = [0; 16];
         self.entropy().fill(&mut id).map_err(keys::KeyError::Entropy)?;
         let id = KeyId::from_array(id);
-        let header = Header {
-            suite: Suite::Aes256Gcm,
-            epoch: 0,
-            ..self.new_header(ObjectKind::KeySlot)?
-        };
+        let header =
+            Header { suite: Suite::Aes256Gcm, epoch: 0, ..self.new_header(ObjectKind::KeySlot)? };
         let key = keys::slot_key(password, &header.salt, keys::DERIVATION)?;
-        let slot = Some(SlotClear {
-            derivation: keys::DERIVATION,
-            commitment: keys::commitment(&key),
-        });
+        let slot =
+            Some(SlotClear { derivation: keys::DERIVATION, commitment: keys::commitment(&key) });
         let body = SlotBody {
             id,
             label: label.to_owned(),
