@@ -3,6 +3,13 @@
 //! Everything is done relative to a directory's descriptor, beneath it and without following
 //! symbolic links: the content of a Connect site is code of its users, who may race a root process.
 
+mod ioctl;
+pub mod linux;
+pub mod volume;
+
+pub use ioctl::SETTABLE_FLAGS;
+pub use linux::LinuxFs;
+
 use std::io;
 
 use crate::base::time::Timestamp;
