@@ -224,6 +224,19 @@ impl SourceDir for LinuxDir {
     }
 }
 
+impl LinuxFile {
+    /// A file that this process itself writes: no cache of it can be stale.
+    pub(super) fn new(fd: OwnedFd) -> Self {
+        Self { fd, refresh: false }
+    }
+}
+
+impl AsFd for LinuxFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 impl SourceFile for LinuxFile {
     fn stat(&self) -> io::Result<Stat> {
         stat_fd(self.fd.as_fd(), self.refresh)

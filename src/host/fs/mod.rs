@@ -5,10 +5,12 @@
 
 mod ioctl;
 pub mod linux;
+pub mod target;
 pub mod volume;
 
 pub use ioctl::SETTABLE_FLAGS;
 pub use linux::LinuxFs;
+pub use target::{TargetDir, TargetFile};
 
 use std::io;
 

@@ -10,6 +10,12 @@ use crate::host::fs::{Attributes, ioctl};
 /// How often a list that moved under the reader is read again.
 const TRIES: u32 = 16;
 
+/// Bytes of a list of names, the kernel's own bound.
+const LIST_MAX: usize = 64 << 10;
+
+/// Bytes of one value, the kernel's own bound.
+const VALUE_MAX: usize = 64 << 10;
+
 /// Where extended attributes hang.
 #[derive(Clone, Copy)]
 pub(in crate::host::fs) enum Holder<'a> {
@@ -27,6 +33,20 @@ impl Holder<'_> {
             Self::Named(path) => rustix::fs::llistxattr(path, &mut *buf),
         }?;
         Ok(&buf[..len])
+    }
+
+    /// The names, sorted; none where the file system has no extended attributes.
+    pub(in crate::host::fs) fn names(self) -> io::Result<Vec<Vec<u8>>> {
+        let mut buf = vec![0; LIST_MAX];
+        let list = match rustix::io::retry_on_intr(|| self.list(&mut buf).map(<[u8]>::len)) {
+            Ok(len) => &buf[..len],
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(Vec::new()),
+            Err(other) => return Err(other.into()),
+        };
+        let names = list.split(|&b| b == 0).filter(|name| !name.is_empty());
+        let mut names: Vec<_> = names.map(<[u8]>::to_vec).collect();
+        names.sort_unstable();
+        Ok(names)
     }
 
     fn get(self, name: &[u8], buf: &mut [u8]) -> Result<usize, Errno> {
@@ -88,8 +108,7 @@ fn read_once(holder: Holder<'_>, found: &mut Attributes) -> Result<(), Errno> {
         Ok([]) => return Ok(()),
         Ok(names) => names,
         Err(Errno::RANGE) => {
-            // The kernel's bound for a list of names is 64 KiB.
-            large = vec![0; 65_536];
+            large = vec![0; LIST_MAX];
             holder.list(&mut large)?
         }
         Err(other) => return Err(other),
@@ -97,9 +116,8 @@ fn read_once(holder: Holder<'_>, found: &mut Attributes) -> Result<(), Errno> {
     let mut buf = vec![0; 4096];
     for name in names.split(|&b| b == 0).filter(|name| !name.is_empty()) {
         let got = match holder.get(name, &mut buf) {
-            Err(Errno::RANGE) if buf.len() < 65_536 => {
-                // The kernel's bound for a value is 64 KiB.
-                buf.resize(65_536, 0);
+            Err(Errno::RANGE) if buf.len() < VALUE_MAX => {
+                buf.resize(VALUE_MAX, 0);
                 holder.get(name, &mut buf)
             }
             other => other,
