@@ -175,6 +175,23 @@ pub(super) fn xfs_uuid(fd: BorrowedFd<'_>) -> io::Result<[u8; 16]> {
     Ok(found.uuid)
 }
 
+/// The UUID of a btrfs, whatever its subvolume.
+pub(super) fn btrfs_uuid(fd: BorrowedFd<'_>) -> io::Result<[u8; 16]> {
+    #[repr(C, align(8))]
+    struct FsInfo {
+        before: [u8; 16],
+        uuid: [u8; 16],
+        after: [u8; 992],
+    }
+    // Zeros ask for nothing beyond the plain fields.
+    let mut found = FsInfo { before: [0; 16], uuid: [0; 16], after: [0; 992] };
+    // SAFETY: BTRFS_IOC_FS_INFO reads and writes a `struct btrfs_ioctl_fs_info_args` of 1024 bytes,
+    // which `FsInfo` is as long as.
+    unsafe { ioctl(fd, Updater::<{ opcode::read::<FsInfo>(0x94, 31) }, FsInfo>::new(&mut found)) }?;
+    let _ = (found.before, found.after);
+    Ok(found.uuid)
+}
+
 /// The id of the btrfs subvolume that holds a directory.
 pub(super) fn btrfs_subvolume(fd: BorrowedFd<'_>) -> io::Result<u64> {
     /// What every subvolume's root directory is numbered.

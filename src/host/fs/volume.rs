@@ -242,17 +242,17 @@ fn uuid(dir: BorrowedFd<'_>, mount: &Mount) -> io::Result<Option<String>> {
     if matches!(mount.fs_type.as_str(), "overlay" | "tmpfs" | "ramfs" | "zfs") {
         return Ok(None);
     }
-    match ioctl::fs_uuid(dir) {
+    let own = match mount.fs_type.as_str() {
+        "xfs" => ioctl::xfs_uuid,
+        "btrfs" => ioctl::btrfs_uuid,
+        _ => ioctl::fs_uuid,
+    };
+    match own(dir) {
+        // An image may be made without one; then it names nothing.
+        Ok(uuid) if uuid == [0; 16] => return Ok(None),
         Ok(uuid) => return Ok(Some(hyphenated(uuid))),
         Err(e) if ioctl::unsupported(&e) => {}
         Err(e) => return Err(e),
-    }
-    if mount.fs_type == "xfs" {
-        match ioctl::xfs_uuid(dir) {
-            Ok(uuid) => return Ok(Some(hyphenated(uuid))),
-            Err(e) if ioctl::unsupported(&e) => {}
-            Err(e) => return Err(e),
-        }
     }
     Ok(uuid_by_device(mount))
 }

@@ -27,7 +27,7 @@ pub(in crate::host::fs) enum Holder<'a> {
 
 impl Holder<'_> {
     /// The names, each ended by a zero byte.
-    fn list<'b>(self, buf: &'b mut [u8]) -> Result<&'b [u8], Errno> {
+    fn list(self, buf: &mut [u8]) -> Result<&[u8], Errno> {
         let len = match self {
             Self::Open(fd) => rustix::fs::flistxattr(fd, &mut *buf),
             Self::Named(path) => rustix::fs::llistxattr(path, &mut *buf),

@@ -89,7 +89,7 @@ fn attributes_go_round() -> io::Result<()> {
         eprintln!("skipped: no extended attributes in {}", temp.path().display());
         return Ok(());
     }
-    let value = vec![7; 1500];
+    let value = vec![7; 600];
     file.set_xattr(b"user.two", &value)?;
     below.set_xattr_self(b"user.one", b"1")?;
     dir.set_xattr(b"d", b"user.two", &value)?;
