@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 /// Symbolic links that are followed on the way to a place that is not there yet.
 const MAX_LINKS: u32 = 40;
 
-const TMPFS: i64 = 0x0102_1994;
-const RAMFS: i64 = 0x8584_58f6;
-const OVERLAYFS: i64 = 0x794c_7630;
+const TMPFS: i128 = 0x0102_1994;
+const RAMFS: i128 = 0x8584_58f6;
+const OVERLAYFS: i128 = 0x794c_7630;
 
 /// A process, so that another one with its number later is not taken for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -103,8 +103,8 @@ fn state_and_start(stat: &[u8]) -> io::Result<(u8, u64)> {
 /// What the operating system says.
 pub fn is_volatile(path: &Path) -> io::Result<bool> {
     let place = nearest_existing(path)?;
-    let kind = i64::try_from(rustix::fs::statfs(&place)?.f_type)
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "an odd file system type"))?;
+    // The field's type differs between architectures.
+    let kind = i128::from(rustix::fs::statfs(&place)?.f_type);
     Ok(matches!(kind, TMPFS | RAMFS | OVERLAYFS))
 }
 
