@@ -2,5 +2,14 @@
 //! with `unsafe` code, each block with its reason.
 
 pub mod clock;
+pub mod commands;
 pub mod entropy;
 pub mod fs;
+pub mod locks;
+pub mod machine;
+pub mod process;
+pub mod run;
+pub mod service;
+pub mod signal;
+pub mod systemd;
+pub mod users;
