@@ -2,4 +2,6 @@
 
 pub mod envfile;
 pub mod gcfg;
+mod glob;
 pub mod read;
+pub mod unit;

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, fstat, open, stat};
@@ -92,6 +93,22 @@ pub fn read_bounded(path: &Path, max: u64) -> Result<Vec<u8>, ReadError> {
         return Err(long(content.len() as u64));
     }
     Ok(content)
+}
+
+/// The names in a directory, looked up below `root`; none where there is no such directory.
+///
+/// # Errors
+/// [`ReadError::Io`] where it is there and cannot be listed.
+pub fn names(root: &Path, dir: &[u8]) -> Result<Vec<Vec<u8>>, ReadError> {
+    let io = |source: io::Error| ReadError::Io { path: printable(dir), source };
+    let entries = match below(root, dir).read_dir() {
+        Ok(entries) => entries,
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        Err(e) => return Err(io(e)),
+    };
+    entries.map(|entry| Ok(entry.map_err(io)?.file_name().into_vec())).collect()
 }
 
 /// What a mode says, where it says something other than a regular file.
