@@ -8,7 +8,7 @@ use std::fmt;
 use crate::base::limits::SITE_FILE_MAX;
 
 /// Variables of one file.
-pub const VARIABLES_MAX: usize = 100_000;
+pub const VARIABLES_MAX: usize = 10_000;
 
 /// Why an environment file cannot be read at all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

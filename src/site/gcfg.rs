@@ -10,8 +10,8 @@ use std::sync::Arc;
 use crate::base::limits::SITE_FILE_MAX;
 
 /// Entries of one file. A real file has some dozens; the bound keeps 16 MiB of one-letter keys from
-/// becoming a gigabyte of entries.
-pub const ENTRIES_MAX: usize = 100_000;
+/// becoming a gigabyte of entries, and whatever compares entries with each other from taking minutes.
+pub const ENTRIES_MAX: usize = 20_000;
 
 /// What is wrong with the text of a gcfg file, and where. Lines and columns count from 1, columns
 /// in characters.

@@ -3,5 +3,8 @@
 pub mod envfile;
 pub mod gcfg;
 mod glob;
+pub mod postgres;
 pub mod read;
+pub mod resources;
+pub mod settings;
 pub mod unit;

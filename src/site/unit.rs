@@ -23,7 +23,7 @@ pub const UNIT_DIRS: [&str; 5] = [
 ];
 
 /// Directives of one unit file.
-pub const DIRECTIVES_MAX: usize = 100_000;
+pub const DIRECTIVES_MAX: usize = 20_000;
 /// Drop-ins of one unit.
 const DROP_INS_MAX: usize = 1_000;
 
