@@ -1,5 +1,6 @@
 //! A site's configuration: gcfg text to settings to sources.
 
+pub mod discover;
 pub mod envfile;
 pub mod gcfg;
 mod glob;

@@ -224,7 +224,7 @@ pub fn values<'a>(settings: &'a Settings, resource: &Resource) -> Vec<&'a Settin
 
 /// The path that a value names under a resource's rule; `None` where it names none.
 #[must_use]
-pub fn path_in<'a>(take: Take, value: &'a str) -> Option<&'a str> {
+pub fn path_in(take: Take, value: &str) -> Option<&str> {
     let value = value.trim();
     let value = value.strip_prefix("file://").unwrap_or(value);
     let path = match take {
@@ -259,7 +259,7 @@ const SYSTEM_DIRS: [&[u8]; 11] = [
 pub const GUESS_FILE_MAX: u64 = 64 << 20;
 
 /// What a value of a setting that the table does not know may name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Guess {
     /// A regular file small enough to be taken.
     File(Vec<u8>),

@@ -1,6 +1,7 @@
 //! Settings: the main file, the second file and the environment's overrides, laid over each other,
 //! each value with the place that it came from.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -191,27 +192,32 @@ impl Settings {
     /// what its subsection said before.
     #[must_use]
     pub fn all(&self, section: &str, key: &str) -> Vec<&Setting> {
-        let mut found: Vec<&Setting> = Vec::new();
-        for setting in self.items.iter().filter(|s| s.is(section, key)) {
-            match setting.value.as_deref() {
-                None => found.retain(|s| s.subsection != setting.subsection),
-                Some("") => {}
-                Some(_) => found.push(setting),
-            }
-        }
-        found
+        let named = || self.items.iter().enumerate().filter(|(_, s)| s.is(section, key));
+        let taken_back: BTreeMap<Option<&str>, usize> = named()
+            .filter(|(_, s)| s.value.is_none())
+            .map(|(at, s)| (s.subsection.as_deref(), at))
+            .collect();
+        named()
+            .filter(|(at, s)| taken_back.get(&s.subsection.as_deref()).is_none_or(|end| end < at))
+            .map(|(_, s)| s)
+            .filter(|s| s.value.as_deref().is_some_and(|v| !v.is_empty()))
+            .collect()
     }
 
     /// The setting that counts of each subsection, and outside of them.
     #[must_use]
     pub fn each(&self, section: &str, key: &str) -> Vec<&Setting> {
-        let mut found: Vec<&Setting> = Vec::new();
-        for setting in self.items.iter().filter(|s| s.is(section, key)) {
-            found.retain(|s| s.subsection != setting.subsection);
-            found.push(setting);
+        let mut last: BTreeMap<Option<&str>, (usize, &Setting)> = BTreeMap::new();
+        for (at, setting) in self.items.iter().enumerate().filter(|(_, s)| s.is(section, key)) {
+            last.insert(setting.subsection.as_deref(), (at, setting));
         }
-        found.retain(|s| s.value.as_deref().is_some_and(|v| !v.is_empty()));
+        let mut found: Vec<(usize, &Setting)> = last.into_values().collect();
+        found.sort_unstable_by_key(|(at, _)| *at);
         found
+            .into_iter()
+            .map(|(_, s)| s)
+            .filter(|s| s.value.as_deref().is_some_and(|v| !v.is_empty()))
+            .collect()
     }
 
     /// A truth value; a key alone is true.
