@@ -23,4 +23,5 @@ pub mod naming;
 pub mod pack_builder;
 pub mod reader;
 pub mod repository;
+mod uploader;
 pub mod writer;

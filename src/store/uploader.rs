@@ -1,0 +1,153 @@
+//! The one thread that puts packs and publishes index segments.
+
+use std::sync::mpsc::{sync_channel, Receiver, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::accelerator::seal_segment;
+use super::repository::RepositoryError;
+use super::writer::{check_free, PutPack, Shared, WriteError};
+use crate::backend::{BackendError, ObjectName};
+use crate::format::segment::{Segment, SegmentPack};
+use crate::host::clock::Clock;
+
+/// An index segment is published after this many packs ...
+const PUBLISH_PACKS: usize = 64;
+/// ... or this much time, whichever is first.
+const PUBLISH_AFTER: Duration = Duration::from_secs(60);
+
+enum Order {
+    Put(Box<PutPack>),
+    Publish(SyncSender<()>),
+}
+
+/// The thread's own state.
+pub(super) struct Uploader {
+    shared: Arc<Shared>,
+    clock: Arc<dyn Clock>,
+    unpublished: Vec<SegmentPack>,
+    last: Duration,
+    packs: u64,
+    bytes: u64,
+}
+
+/// The other end: gives orders, and takes the thread's result.
+pub(super) struct UploaderHandle {
+    orders: SyncSender<Order>,
+    thread: Mutex<Option<JoinHandle<Result<(u64, u64), WriteError>>>>,
+}
+
+impl Uploader {
+    pub(super) fn start(shared: Arc<Shared>, clock: Arc<dyn Clock>) -> UploaderHandle {
+        // No room in between: whoever closes a pack waits until the one before is on its way, so
+        // that at most one waits.
+        let (orders, inbox) = sync_channel(0);
+        let thread = std::thread::spawn(move || {
+            let last = clock.monotonic();
+            let failing = Arc::clone(&shared);
+            let this = Self { shared, clock, unpublished: Vec::new(), last, packs: 0, bytes: 0 };
+            let result = this.run(&inbox);
+            if result.is_err() {
+                failing.fail();
+            }
+            result
+        });
+        UploaderHandle { orders, thread: Mutex::new(Some(thread)) }
+    }
+
+    fn run(mut self, inbox: &Receiver<Order>) -> Result<(u64, u64), WriteError> {
+        while let Ok(order) = inbox.recv() {
+            match order {
+                Order::Put(pack) => {
+                    self.put(*pack)?;
+                    let late = self.clock.monotonic().saturating_sub(self.last) > PUBLISH_AFTER;
+                    if self.unpublished.len() >= PUBLISH_PACKS || late {
+                        self.publish()?;
+                    }
+                }
+                Order::Publish(done) => {
+                    self.publish()?;
+                    // Whoever asked may be gone; then nobody needs the answer.
+                    let _ = done.send(());
+                }
+            }
+        }
+        self.publish()?;
+        Ok((self.packs, self.bytes))
+    }
+
+    fn put(&mut self, pack: PutPack) -> Result<(), WriteError> {
+        let repository = &self.shared.repository;
+        check_free(repository, self.shared.options.min_free, pack.entry.len)?;
+        let parts: Vec<&[u8]> = pack.parts.iter().map(Vec::as_slice).collect();
+        match repository.backend().put_new(&ObjectName::pack(&pack.entry.id), &parts) {
+            // The name is the hash of the bytes: what is there is what was to be put.
+            Ok(()) | Err(BackendError::Exists(_)) => {}
+            Err(error) => return Err(RepositoryError::from(error).into()),
+        }
+        self.packs += 1;
+        self.bytes += pack.entry.len;
+        self.unpublished.push(pack.entry);
+        Ok(())
+    }
+
+    fn publish(&mut self) -> Result<(), WriteError> {
+        self.last = self.clock.monotonic();
+        if self.unpublished.is_empty() {
+            return Ok(());
+        }
+        let segment = Segment { merges: vec![], packs: std::mem::take(&mut self.unpublished) };
+        let (id, bytes) = seal_segment(&self.shared.repository, &segment)?;
+        let name = ObjectName::segment(&id);
+        self.shared
+            .repository
+            .backend()
+            .put_new(&name, &[&bytes])
+            .map_err(RepositoryError::from)?;
+        self.bytes += bytes.len() as u64;
+        self.shared.accelerator.add(&id, &segment)?;
+        let blocks = segment.packs.iter().flat_map(|p| &p.blocks);
+        self.shared.published(blocks.flat_map(|b| b.chunks.iter().map(|(key, _)| *key)));
+        Ok(())
+    }
+}
+
+impl UploaderHandle {
+    /// Hands a pack over; waits while another is being put.
+    pub(super) fn put(&self, pack: PutPack) -> Result<(), WriteError> {
+        self.orders.send(Order::Put(Box::new(pack))).map_err(|_| self.failure())
+    }
+
+    /// Waits until all that was handed over is in the index.
+    pub(super) fn publish(&self) -> Result<(), WriteError> {
+        let (done, answer) = sync_channel(1);
+        self.orders.send(Order::Publish(done)).map_err(|_| self.failure())?;
+        answer.recv().map_err(|_| self.failure())
+    }
+
+    /// Ends the thread: packs put, bytes put.
+    pub(super) fn finish(self) -> Result<(u64, u64), WriteError> {
+        let Self { orders, thread } = self;
+        drop(orders);
+        join(&thread).unwrap_or(Err(WriteError::GivenUp))
+    }
+
+    /// Why the thread ended before its time. The first who asks gets the reason.
+    fn failure(&self) -> WriteError {
+        match join(&self.thread) {
+            Some(Err(error)) => error,
+            _ => WriteError::GivenUp,
+        }
+    }
+}
+
+type Outcome = Result<(u64, u64), WriteError>;
+
+fn join(thread: &Mutex<Option<JoinHandle<Outcome>>>) -> Option<Outcome> {
+    let taken = thread.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+    match taken.join() {
+        Ok(outcome) => Some(outcome),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
