@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-const LONG_ABOUT: &str = "\
+pub(super) const LONG_ABOUT: &str = "\
 Manage the keys that open the repository.
 
 A repository can have several keys, each with its own password; any one opens it. The last key \
@@ -20,7 +20,7 @@ Examples:
 
 /// `key`.
 #[derive(Debug, Clone, Args)]
-#[command(long_about = LONG_ABOUT, after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub struct KeyArgs {
     /// What to do with keys.
     #[command(subcommand)]

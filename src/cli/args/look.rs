@@ -25,13 +25,15 @@ pub enum KindArg {
     Capture,
 }
 
+pub(super) const SNAPSHOTS_ABOUT: &str = "\
+List snapshots and captures.
+
+Kind, whether it can be restored, and the last drill are always shown. --site-name limits the \
+list to one site.";
+
 /// `snapshots`.
 #[derive(Debug, Clone, Default, Args)]
-#[command(
-    long_about = "List snapshots and captures.\n\nKind, whether it can be restored, and the last \
-                  drill are always shown. --site-name limits the list to one site.",
-    after_long_help = "Examples:\n  cabk snapshots\n  cabk snapshots --kind snapshot --json"
-)]
+#[command(after_long_help = "Examples:\n  cabk snapshots\n  cabk snapshots --kind snapshot --json")]
 pub struct SnapshotsArgs {
     /// Only this kind
     #[arg(long, value_name = "KIND", value_enum)]
@@ -71,16 +73,17 @@ pub struct LsArgs {
     pub read: ReadArgs,
 }
 
+pub(super) const CHECK_ABOUT: &str = "\
+Check that everything is there and whole.
+
+Without --read-data the structure of the repository is checked and the share of the data that \
+the configuration names ([check] read_data, 5 % unless it says otherwise) is read and \
+compared. Damage is named with the snapshots it affects; the exit code is then 20.";
+
 /// `check`.
 #[derive(Debug, Clone, Default, Args)]
-#[command(
-    long_about = "Check that everything is there and whole.\n\nWithout --read-data the structure \
-                  of the repository is checked and the share of the data that the configuration \
-                  names ([check] read_data, 5 % unless it says otherwise) is read and compared. \
-                  Damage is named with the snapshots it affects; the exit code is then 20.",
-    after_long_help = "Examples:\n  cabk check\n  cabk check --read-data\n  \
-                       cabk check --read-data=10% --max-duration 1h"
-)]
+#[command(after_long_help = "Examples:\n  cabk check\n  cabk check --read-data\n  \
+                       cabk check --read-data=10% --max-duration 1h")]
 pub struct CheckArgs {
     /// Read the data itself and compare it: all of it, or a share of it
     #[arg(long, value_name = "PERCENT", num_args = 0..=1, require_equals = true,

@@ -44,6 +44,10 @@ Examples:
     cabk --repo /srv/backup/connect snapshots
     cabk --repo /srv/backup/connect restore latest --target /srv/restored
 
+Environment, each overruled by its option:
+  CABK_REPO, CABK_CONFIG, CABK_CACHE_DIR, CABK_PASSWORD_FILE, CABK_PASSWORD_COMMAND,
+  CABK_PASSWORD (the password itself); CABK_STATE_DIR has no option.
+
 Exit codes:
    0  all done                        12  wrong key
    1  failed, nothing was committed   20  damage was found in the repository
@@ -78,34 +82,43 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make a new repository
+    #[command(long_about = small::INIT_ABOUT)]
     Init(InitArgs),
     /// Show what the site consists of and what a snapshot would hold
+    #[command(long_about = source::LONG_ABOUT)]
     Discover(DiscoverArgs),
     /// Take a snapshot of the site: check, pre-copy, stop, prove, read, start, commit
+    #[command(long_about = snapshot::LONG_ABOUT)]
     Snapshot(Box<SnapshotArgs>),
     /// List snapshots and captures
+    #[command(long_about = look::SNAPSHOTS_ABOUT)]
     Snapshots(SnapshotsArgs),
     /// Show one snapshot or capture with its evidence and sources
     Show(ShowArgs),
     /// List files of a snapshot or capture
     Ls(LsArgs),
     /// Restore a snapshot, beside the living site or in place
+    #[command(long_about = restore::LONG_ABOUT)]
     Restore(Box<RestoreArgs>),
     /// Check that everything is there and whole
+    #[command(long_about = look::CHECK_ABOUT)]
     Check(CheckArgs),
     /// Show space and deduplication figures
     Stats(StatsArgs),
     /// Manage the keys that open the repository
+    #[command(long_about = keys::LONG_ABOUT)]
     Key(KeyArgs),
     /// Show, or put right, what a killed run left behind
     Window(WindowArgs),
     /// Remove stale leases
+    #[command(long_about = small::UNLOCK_ABOUT)]
     Unlock(UnlockArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
     /// Write the manual pages into a directory
     Man(ManArgs),
     /// Show the main job on a throw-away site with a living toy service
+    #[command(long_about = small::DEMO_ABOUT)]
     Demo(DemoArgs),
 }
 

@@ -8,7 +8,7 @@ use clap::{ArgGroup, Args};
 use super::look::ReadArgs;
 use super::value::{NameMap, RefPath, parse_name_map, parse_node, parse_ref_path};
 
-const LONG_ABOUT: &str = "\
+pub(super) const LONG_ABOUT: &str = "\
 Restore a snapshot, beside the living site or in place.
 
 With --target DIR each source is put at DIR followed by its own absolute path; with ID:PATH the \
@@ -32,7 +32,6 @@ Examples:
 /// `restore`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    long_about = LONG_ABOUT,
     after_long_help = EXAMPLES,
     group = ArgGroup::new("where").required(true).args(["target", "in_place"])
 )]

@@ -12,12 +12,15 @@ Examples:
   cabk --repo /srv/backup/connect --password-file /etc/cabk/password init
   cabk --repo /mnt/second init --related-to /srv/backup/connect";
 
+pub(super) const INIT_ABOUT: &str = "\
+Make a new repository.
+
+It is encrypted unless --no-encryption is given. On a terminal init ends by offering a \
+recovery key. Without the password and without a recovery key nobody can read what is kept.";
+
 /// `init`.
 #[derive(Debug, Clone, Default, Args)]
 #[command(
-    long_about = "Make a new repository.\n\nIt is encrypted unless --no-encryption is given. On a \
-                  terminal init ends by offering a recovery key. Without the password and without \
-                  a recovery key nobody can read what is kept.",
     after_long_help = INIT_EXAMPLES
 )]
 pub struct InitArgs {
@@ -69,14 +72,15 @@ pub enum WindowCommand {
     Recover,
 }
 
+pub(super) const UNLOCK_ABOUT: &str = "\
+Remove stale leases.
+
+A lease whose holder died on this machine is known to be stale. Of another machine cabk cannot \
+know: name it with --host only when no run of cabk is alive there.";
+
 /// `unlock`.
 #[derive(Debug, Clone, Default, Args)]
-#[command(
-    long_about = "Remove stale leases.\n\nA lease whose holder died on this machine is known to \
-                  be stale. Of another machine cabk cannot know: name it with --host only when \
-                  no run of cabk is alive there.",
-    after_long_help = "Examples:\n  cabk unlock\n  cabk unlock --host old-backup-host"
-)]
+#[command(after_long_help = "Examples:\n  cabk unlock\n  cabk unlock --host old-backup-host")]
 pub struct UnlockArgs {
     /// Also remove the leases of this machine, where no run of cabk is alive any more
     #[arg(long, value_name = "HOST")]
@@ -102,13 +106,14 @@ pub struct ManArgs {
     pub dir: PathBuf,
 }
 
+pub(super) const DEMO_ABOUT: &str = "\
+Show the main job on a throw-away site with a living toy service.
+
+Everything happens in a temporary directory that is removed at the end: two snapshots through \
+stop and start, a third that a writer disturbs so that it becomes a capture, the refusal to \
+restore that capture, and a restore that is compared with what was there. No root is needed.";
+
 /// `demo`.
 #[derive(Debug, Clone, Copy, Default, Args)]
-#[command(
-    long_about = "Show the main job on a throw-away site with a living toy service.\n\nEverything \
-                  happens in a temporary directory that is removed at the end: two snapshots \
-                  through stop and start, a third that a writer disturbs so that it becomes a \
-                  capture, the refusal to restore that capture, and a restore that is compared \
-                  with what was there. No root is needed."
-)]
+#[command()]
 pub struct DemoArgs {}

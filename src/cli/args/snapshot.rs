@@ -8,7 +8,7 @@ use super::source::SourceArgs;
 use super::value::parse_node;
 use crate::base::time::parse_duration;
 
-const LONG_ABOUT: &str = "\
+pub(super) const LONG_ABOUT: &str = "\
 Take a snapshot of the site: check, pre-copy, stop, prove, read, start, commit.
 
 Everything that can fail is tried before the service is stopped, and most of the data is read \
@@ -43,7 +43,7 @@ pub enum PrecopyMode {
 
 /// `snapshot`.
 #[derive(Debug, Clone, Default, Args)]
-#[command(long_about = LONG_ABOUT, after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES)]
 pub struct SnapshotArgs {
     /// Label the snapshot, to find it again (repeatable)
     #[arg(long = "tag", value_name = "TAG")]

@@ -53,13 +53,16 @@ Examples:
   cabk discover
   cabk discover --site /etc/rstudio-connect/rstudio-connect.gcfg --json";
 
+pub(super) const LONG_ABOUT: &str = "\
+Show what the site consists of and what a snapshot would hold.
+
+Each source is listed with its role, path, size and the setting that names it, with a warning \
+for whatever is missing, lies outside, or lives only in a process's environment. Nothing is \
+written and no service is touched.";
+
 /// `discover`.
 #[derive(Debug, Clone, Default, Args)]
 #[command(
-    long_about = "Show what the site consists of and what a snapshot would hold.\n\nEach source is \
-                  listed with its role, path, size and the setting that names it, with a warning \
-                  for whatever is missing, lies outside, or lives only in a process's \
-                  environment. Nothing is written and no service is touched.",
     after_long_help = EXAMPLES
 )]
 pub struct DiscoverArgs {
