@@ -32,7 +32,6 @@ impl Clock for SystemClock {
         )
     }
 
-    #[allow(clippy::disallowed_methods, reason = "this is the clock that the others ask")]
     fn sleep(&self, length: Duration) {
         std::thread::sleep(length);
     }
