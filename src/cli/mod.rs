@@ -1,1 +1,115 @@
-//! Typed arguments to intent to commands.
+//! Typed arguments to intent to one file per command; rendering, progress, exit codes.
+
+pub mod args;
+pub mod commands;
+pub mod complete;
+pub mod config;
+pub mod env;
+pub mod exit;
+pub mod global;
+pub mod output;
+pub mod password;
+pub mod progress;
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::host::clock::{Clock, SystemClock};
+use args::{Cli, Command, GlobalArgs};
+use env::Env;
+use exit::{CliError, Exit, Kind};
+use global::Context;
+use output::{Level, Out, Warnings};
+use progress::{Reporter, Style};
+
+/// Runs a command line, the program's name first, and gives what the process ends with.
+#[must_use]
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return not_parsed(&error, &arguments).code(),
+    };
+    let global = &cli.global;
+    let level = Level::from_flags(global.quiet, global.verbose);
+    let said = Arc::new(Warnings::stderr(global.json, level));
+    match dispatch(cli, &said) {
+        Ok(exit) => exit.code(),
+        Err(error) => {
+            said.error(&error);
+            error.exit.code()
+        }
+    }
+}
+
+/// One line for each command; what needs neither configuration nor repository has no context.
+fn dispatch(cli: Cli, said: &Arc<Warnings>) -> Result<Exit, CliError> {
+    let json = cli.global.json;
+    let global = cli.global;
+    match cli.command {
+        Command::Completions(args) => commands::completions::run(Out::stdout(json), args),
+        Command::Man(args) => commands::man::run(Out::stdout(json), &args),
+        // ---- TO BE FILLED: one arm for each verb, such as
+        // Command::Init(args) => with_context(global, said, |c| commands::init::run(c, &args)),
+        other => with_context(global, said, |_| Err(CliError::not_built_in(other.name()))),
+        // ---- end of what is to be filled
+    }
+}
+
+/// Runs a command with all that stands around a verb, and takes progress away at its end.
+fn with_context(
+    args: GlobalArgs,
+    said: &Arc<Warnings>,
+    run: impl FnOnce(&Context) -> Result<Exit, CliError>,
+) -> Result<Exit, CliError> {
+    let context = context(args, said)?;
+    let done = run(&context);
+    context.progress.finish();
+    done
+}
+
+/// Joins what was typed with the process, its environment and the configuration.
+fn context(args: GlobalArgs, said: &Arc<Warnings>) -> Result<Context, CliError> {
+    let env = Env::Process;
+    let loaded = global::configuration(&args, &env, said)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let terminal = std::io::stderr().is_terminal();
+    let style = Style::choose(args.progress, args.json, args.quiet, terminal);
+    Ok(Context {
+        args,
+        env,
+        is_root: rustix::process::geteuid().is_root(),
+        loaded,
+        prompt: Box::new(password::Terminal),
+        said: Arc::clone(said),
+        progress: Arc::new(Reporter::new(style, Arc::clone(&clock), Arc::clone(said))),
+        clock,
+    })
+}
+
+/// What a command line that is none gets: help and version on stdout, an error on stderr.
+fn not_parsed(error: &clap::Error, arguments: &[OsString]) -> Exit {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // A reader that went away has seen what it wanted to see.
+        let _ = error.print();
+        return Exit::Ok;
+    }
+    // Everything after `--` is no option.
+    let json = arguments.iter().take_while(|a| *a != "--").any(|a| a == "--json");
+    if json {
+        let text = error.to_string();
+        let message = text.lines().next().unwrap_or("wrong usage");
+        let message = message.strip_prefix("error: ").unwrap_or(message);
+        Warnings::stderr(true, Level::Normal).error(&CliError::new(Kind::Usage, message));
+    } else {
+        // clap's own text, with usage and suggestions, begins with our name like all others.
+        let text = error.render().to_string();
+        let named = if text.starts_with("error: ") { "cabk: " } else { "" };
+        let _ = std::io::stderr().write_all(format!("{named}{text}").as_bytes());
+    }
+    Exit::Usage
+}

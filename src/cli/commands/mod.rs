@@ -1,0 +1,4 @@
+//! One file for each command: intent, the verb's call, and how its result is shown.
+
+pub mod completions;
+pub mod man;
