@@ -1,1 +1,4 @@
-//! Entries, metadata, builder and walker.
+//! Trees: a directory's pages in the making, and the way through a tree by path.
+
+pub mod builder;
+pub mod walk;
