@@ -1,7 +1,9 @@
 //! Where objects lie. The trait below is all that cabk asks of a storage; a directory and an object
 //! store hold the same repository.
 
+pub mod conformance;
 mod errors;
+pub mod faulty;
 mod forward;
 pub mod latch;
 pub mod local;
