@@ -178,11 +178,11 @@ fn sweeping_beside_writers_harms_none() {
                 backend.sweep_tmp().unwrap();
             }
         });
-        for i in 0..300 {
-            backend.put_new(&object(&format!("n{i}")), &[b"content"]).unwrap();
-        }
+        let put: Result<Vec<()>, _> =
+            (0..300).map(|i| backend.put_new(&object(&format!("n{i}")), &[b"content"])).collect();
         done.store(true, std::sync::atomic::Ordering::Relaxed);
         sweeper.join().unwrap();
+        put.unwrap();
     });
     assert_eq!(backend.list(Space::Notes).unwrap().len(), 300);
 }
