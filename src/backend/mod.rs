@@ -1,6 +1,14 @@
 //! Where objects lie. The trait below is all that cabk asks of a storage; a directory and an object
 //! store hold the same repository.
 
+pub mod conformance;
+mod errors;
+pub mod faulty;
+mod forward;
+pub mod latch;
+pub mod local;
+pub mod memory;
+
 use std::fmt;
 
 use crate::base::id::{KeyId, LeaseId, ManifestId, NoteId, PackId, SegmentId, to_hex};
