@@ -3,6 +3,7 @@
 pub mod id;
 pub mod limits;
 pub mod path;
+pub mod progress;
 pub mod secret;
 pub mod size;
 pub mod time;

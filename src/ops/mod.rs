@@ -1,3 +1,3 @@
 //! One verb a file.
 
-pub mod progress;
+pub use crate::base::progress;

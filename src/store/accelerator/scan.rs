@@ -30,12 +30,6 @@ pub struct DirRecord {
     pub listing: [u8; 16],
     /// Digest of its sub-directories' names and trees.
     pub children: [u8; 16],
-    /// Files below, special ones included.
-    pub files: u64,
-    /// Directories below, without itself.
-    pub dirs: u64,
-    /// Bytes of data below.
-    pub bytes: u64,
     /// Digest of each name and inode that may be believed, sorted.
     pub entries: Vec<[u8; 16]>,
 }
@@ -50,9 +44,7 @@ impl DirRecord {
         }
         out.extend_from_slice(&self.listing);
         out.extend_from_slice(&self.children);
-        for n in [self.files, self.dirs, self.bytes, self.entries.len() as u64] {
-            put_varint(&mut out, n);
-        }
+        put_varint(&mut out, self.entries.len() as u64);
         self.entries.iter().for_each(|e| out.extend_from_slice(e));
         out
     }
@@ -66,12 +58,10 @@ impl DirRecord {
         };
         let listing = reader.array("").ok()?;
         let children = reader.array("").ok()?;
-        let mut number = || reader.varint("").ok();
-        let (files, dirs, bytes) = (number()?, number()?, number()?);
         let count = reader.count(usize::MAX >> 8, 16, "").ok()?;
         let entries = reader.take(count * 16, "").ok()?.as_chunks::<16>().0.to_vec();
         reader.end("").ok()?;
-        Some(Self { generation, tree, listing, children, files, dirs, bytes, entries })
+        Some(Self { generation, tree, listing, children, entries })
     }
 }
 

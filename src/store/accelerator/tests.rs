@@ -84,9 +84,6 @@ fn records_are_believed_only_while_their_manifest_is_listed() {
         tree: Some(ChunkId::from_array([5; 32])),
         listing: [1; 16],
         children: [2; 16],
-        files: 3,
-        dirs: 4,
-        bytes: 5,
         entries: vec![[6; 16], [7; 16]],
     };
     this.put_dir(key(1), &record).unwrap();

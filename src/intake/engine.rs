@@ -1,0 +1,359 @@
+//! The engine of a read: directories are looked at in batches, depth first; files that must be read
+//! are gathered into windows, sorted and read by all threads; a directory whose entries are complete
+//! becomes pages and is let go. At no time is more held than a window and the directories on the
+//! way to it.
+
+mod jobs;
+mod node;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+
+use rayon::prelude::*;
+
+use super::digest::{self, Digest};
+use super::file::FileError;
+use super::look::FirstLook;
+use super::scan::{Look, LookError, Looker, Target};
+use super::stream::Streamer;
+use crate::base::progress::Progress;
+use crate::format::tree::Entry;
+use crate::host::fs::InodeKind;
+use crate::host::signal::Interrupt;
+use crate::store::accelerator::{AcceleratorError, Generation};
+use crate::store::reader::ReadError;
+use crate::store::writer::{Worker, WriteError};
+use jobs::Job;
+use node::{Nodes, Slot, SlotState};
+
+/// Directories looked at in one batch.
+const BATCH: usize = 256;
+/// A window of files is read when it has this many bytes ...
+const WINDOW_BYTES: u64 = 256 << 20;
+/// ... or this many files.
+const WINDOW_FILES: usize = 32 << 10;
+
+/// Why a read ended early. A file or directory that cannot be read is no such reason: it is a
+/// problem of the result.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IntakeError {
+    /// The way to rest.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The way back, of trees of the last run.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The local index.
+    #[error(transparent)]
+    Accelerator(#[from] AcceleratorError),
+    /// A signal.
+    #[error("interrupted")]
+    Interrupted,
+    /// The machine gives no threads.
+    #[error("no threads to read with")]
+    Threads(#[source] rayon::ThreadPoolBuildError),
+}
+
+/// What one read saw, beside the tree.
+#[derive(Default)]
+pub struct Seen {
+    /// Files, special ones included.
+    pub files: u64,
+    /// Directories.
+    pub dirs: u64,
+    /// Bytes of files' data.
+    pub bytes: u64,
+    /// Files read whose names the last run did not have.
+    pub files_new: u64,
+    /// Files read again.
+    pub files_changed: u64,
+    /// Bytes read from files.
+    pub bytes_read: u64,
+    /// Path and what was wrong with it.
+    pub problems: Vec<(Vec<u8>, String)>,
+    /// Path, file system type, and whether it was crossed.
+    pub mounts: Vec<(Vec<u8>, String, bool)>,
+    /// Paths left out because they hold the repository.
+    pub left_out: Vec<Vec<u8>>,
+    /// Owners: users, groups.
+    pub users: BTreeSet<u32>,
+    /// Groups.
+    pub groups: BTreeSet<u32>,
+    /// Directories of SQLite databases met: paths of the database files.
+    pub databases: Vec<Vec<u8>>,
+}
+
+/// The engine.
+pub(super) struct Engine<'a> {
+    pub(super) looker: Looker<'a>,
+    pub(super) generation: Generation,
+    pub(super) interrupt: &'a Interrupt,
+    pub(super) progress: &'a dyn Progress,
+    /// Sort windows for solid blocks (first snapshots).
+    pub(super) sort: bool,
+    pub(super) pool: rayon::ThreadPool,
+    pub(super) hands: Vec<Hand<'a>>,
+    pub(super) first_look: FirstLook,
+    pub(super) seen: Seen,
+    pub(super) links: Mutex<HashMap<((u32, u32), u64), Entry>>,
+    nodes: Nodes,
+    stack: Vec<usize>,
+    jobs: Vec<Job>,
+    job_bytes: u64,
+    finished: Vec<(usize, Entry)>,
+    root: Option<usize>,
+}
+
+/// What one reading thread works with.
+pub(super) struct Hand<'w> {
+    pub(super) worker: Worker<'w>,
+    pub(super) streamer: Streamer,
+}
+
+impl<'a> Engine<'a> {
+    pub(super) fn new(
+        looker: Looker<'a>,
+        generation: Generation,
+        interrupt: &'a Interrupt,
+        progress: &'a dyn Progress,
+        sort: bool,
+        threads: usize,
+    ) -> Result<Self, IntakeError> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .map_err(IntakeError::Threads)?;
+        let hand = |_| {
+            let worker = looker.writer.worker()?;
+            Ok::<_, WriteError>(Hand { worker, streamer: Streamer::default() })
+        };
+        let hands = (0..threads).map(hand).collect::<Result<_, _>>()?;
+        Ok(Self {
+            looker,
+            generation,
+            interrupt,
+            progress,
+            sort,
+            pool,
+            hands,
+            first_look: FirstLook::default(),
+            seen: Seen::default(),
+            links: Mutex::default(),
+            nodes: Nodes::default(),
+            stack: Vec::new(),
+            jobs: Vec::new(),
+            job_bytes: 0,
+            finished: Vec::new(),
+            root: None,
+        })
+    }
+
+    /// Reads a directory and all below it; `None` where it could not be looked at.
+    pub(super) fn read_root(&mut self, target: Target) -> Result<Option<Entry>, IntakeError> {
+        let root = self.nodes.add(None, target);
+        self.root = Some(root);
+        self.stack.push(root);
+        while !self.stack.is_empty() {
+            if self.interrupt.is_set() {
+                return Err(IntakeError::Interrupted);
+            }
+            let from = self.stack.len().saturating_sub(BATCH);
+            let batch: Vec<usize> = self.stack.drain(from..).rev().collect();
+            let looks: Vec<Result<Look, LookError>> = {
+                let (looker, nodes) = (&self.looker, &self.nodes);
+                let look = |node: &usize| looker.look(&nodes.get(*node).target);
+                self.pool.install(|| batch.par_iter().map(look).collect())
+            };
+            let mut below = Vec::new();
+            for (node, look) in batch.into_iter().zip(looks) {
+                match look {
+                    Ok(look) => self.take_in(node, look, &mut below)?,
+                    Err(error) => self.give_up(node, error)?,
+                }
+                if self.job_bytes >= WINDOW_BYTES || self.jobs.len() >= WINDOW_FILES {
+                    self.run_window()?;
+                }
+            }
+            // The first name is looked at first: it must lie on top.
+            self.stack.extend(below.into_iter().rev());
+        }
+        self.run_window()?;
+        let entry = self.finished.pop().filter(|(node, _)| *node == root).map(|(_, e)| e);
+        Ok(entry)
+    }
+
+    /// A directory was looked at: its sub-directories and files come next.
+    fn take_in(
+        &mut self,
+        node: usize,
+        look: Look,
+        below: &mut Vec<usize>,
+    ) -> Result<(), IntakeError> {
+        self.note(node, &look);
+        let anchored = self.nodes.get(node).target.clone();
+        let (anchor, way) = match anchored.way.len() > 2000 {
+            true => (Arc::from(look.listing.dir), Vec::new()),
+            false => (anchored.anchor, anchored.way),
+        };
+        let state = self.nodes.get_mut(node);
+        state.stat = Some(look.listing.stat);
+        state.volume = look.listing.volume;
+        state.key = look.key;
+        state.record = look.record;
+        state.attributes = look.attributes;
+        state.listing = look.believable;
+        state.entries = look.entries;
+        state.unchanged = look.unchanged;
+        let mut pending = 0;
+        for (slot, seen) in look.listing.seen.into_iter().enumerate() {
+            let is_dir = seen.stat.kind == InodeKind::Dir;
+            let slot_state = match seen.known {
+                Some(entry) if !is_dir => SlotState::Done(entry),
+                known => {
+                    pending += 1;
+                    SlotState::Waiting(known.map(|e| e.meta))
+                }
+            };
+            let waits = matches!(slot_state, SlotState::Waiting(_));
+            let name = seen.name;
+            let path = crate::base::path::join(&anchored.path, &name);
+            if waits && is_dir {
+                let child = Target {
+                    anchor: Arc::clone(&anchor),
+                    way: crate::base::path::join(&way, &name),
+                    path,
+                    volume: Arc::clone(&self.nodes.get(node).volume),
+                    stat: Some(seen.stat),
+                    meta_known: seen.meta_known,
+                };
+                below.push(self.nodes.add(Some((node, slot)), child));
+            } else if waits {
+                self.job_bytes += seen.stat.size.min(WINDOW_BYTES);
+                let had = self.nodes.get(node).record.is_some();
+                self.jobs.push(Job::new(node, slot, seen.stat, path, had, self.sort));
+            }
+            self.nodes.get_mut(node).slots.push(Slot { name, state: slot_state });
+        }
+        self.nodes.get_mut(node).pending = pending;
+        if pending == 0 { self.complete(node) } else { Ok(()) }
+    }
+
+    fn note(&mut self, node: usize, look: &Look) {
+        let listing = &look.listing;
+        self.seen.dirs += 1;
+        self.seen.files += listing.files;
+        self.seen.bytes += listing.bytes;
+        self.seen.problems.extend_from_slice(&listing.problems);
+        self.seen.mounts.extend_from_slice(&listing.mounts);
+        self.seen.left_out.extend_from_slice(&listing.left_out);
+        for (uid, gid) in &look.owners {
+            self.seen.users.insert(*uid);
+            self.seen.groups.insert(*gid);
+        }
+        let target = &self.nodes.get(node).target;
+        let crossed = target.stat.is_some_and(|s| s.mount_root)
+            || !Arc::ptr_eq(&target.volume, &listing.volume);
+        if crossed && self.root != Some(node) {
+            let fs_type = listing.volume.volume.fs_type.clone();
+            self.seen.mounts.push((target.path.clone(), fs_type, true));
+        }
+        let stat = &listing.stat;
+        self.first_look.add(stat.dev, stat.ino, listing.exact, &listing.all, &look.inodes);
+    }
+
+    /// A directory could not be looked at: its entry stays, without content, and the problem is told.
+    fn give_up(&mut self, node: usize, error: LookError) -> Result<(), IntakeError> {
+        let path = self.nodes.get(node).target.path.clone();
+        match error {
+            LookError::Fatal(error) => return Err(error.into()),
+            LookError::LeftOut(volume) => self.seen.mounts.push((path, volume.fs_type, false)),
+            LookError::Source(what, error) => {
+                self.seen.problems.push((path, format!("{what}: {error}")));
+            }
+            LookError::Replaced => {
+                let said = "turned into something else while it was looked at";
+                self.seen.problems.push((path, said.into()));
+            }
+        }
+        let state = self.nodes.get_mut(node);
+        state.failed = true;
+        if state.parent.is_none() {
+            self.nodes.remove(node);
+            return Ok(());
+        }
+        self.complete(node)
+    }
+
+    /// Reads the files of the window and completes directories.
+    fn run_window(&mut self) -> Result<(), IntakeError> {
+        self.job_bytes = 0;
+        let jobs = std::mem::take(&mut self.jobs);
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        for done in self.read_jobs(jobs)? {
+            let path = done.path;
+            self.seen.databases.extend(done.database.then(|| path.clone()));
+            for problem in done.remarks.problems {
+                self.seen.problems.push((path.clone(), problem));
+            }
+            if done.remarks.changed {
+                let said = "changed while it was read, each time that was tried";
+                self.seen.problems.push((path.clone(), said.into()));
+            }
+            let doubtful = done.remarks.changed;
+            let state = match done.result {
+                Ok(entry) => {
+                    let counter = if done.had {
+                        &mut self.seen.files_changed
+                    } else {
+                        &mut self.seen.files_new
+                    };
+                    *counter += 1;
+                    self.seen.bytes_read += done.bytes;
+                    SlotState::Done(entry)
+                }
+                Err(FileError::Write(error)) => return Err(error.into()),
+                Err(error) => {
+                    let said = with_source(&error);
+                    self.seen.problems.push((path, said));
+                    SlotState::Gone
+                }
+            };
+            let node = self.nodes.get_mut(done.node);
+            if doubtful || matches!(state, SlotState::Gone) {
+                node.doubt(&done.digest);
+            }
+            node.slots[done.slot].state = state;
+            node.pending -= 1;
+            if node.pending == 0 {
+                self.complete(done.node)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The digest under which a name was kept, to be taken back where it could not be read.
+    pub(super) fn digest_of(&self, node: usize, name: &[u8], job: &Job) -> Digest {
+        let namer = self.looker.reader.repository().namer();
+        digest::entry(namer, &self.nodes.get(node).volume.volume.identity, name, &job.stat)
+    }
+
+    /// Closes the workers' blocks: all that was read is on its way to rest.
+    pub(super) fn finish(self) -> Result<(Seen, FirstLook), IntakeError> {
+        for hand in self.hands {
+            hand.worker.finish()?;
+        }
+        self.looker.reader.accelerator().flush_dirs()?;
+        Ok((self.seen, self.first_look.finish()))
+    }
+}
+
+/// An error with its cause, for a problem's text.
+pub(super) fn with_source(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,338 @@
+//! Looking at one directory: its names and inodes, and what the scan cache knows of them. Runs in
+//! parallel, one directory a task; nothing is written here.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::sync::Arc;
+
+use super::digest::{self, Digest};
+use super::file::contents;
+use super::plan::ReadPlan;
+use crate::base::path::join;
+use crate::base::time::Timestamp;
+use crate::format::segment::{ChunkKey, chunk_key};
+use crate::format::tree::{Entry, Node};
+use crate::host::fs::{Attributes, InodeKind, SourceDir, SourceFs, Stat, Volume};
+use crate::store::accelerator::{DirRecord, Generation};
+use crate::store::reader::{ReadError, Reader};
+use crate::store::writer::Writer;
+
+/// A directory that is to be looked at.
+#[derive(Clone)]
+pub(super) struct Target {
+    /// An open directory above it ...
+    pub(super) anchor: Arc<dyn SourceDir>,
+    /// ... and the way from there; empty for the anchor itself.
+    pub(super) way: Vec<u8>,
+    /// Its absolute path.
+    pub(super) path: Vec<u8>,
+    /// Its file system, where it is that of the directory above.
+    pub(super) volume: Arc<Mounted>,
+    /// What its directory said of it; `None` for a root.
+    pub(super) stat: Option<Stat>,
+    /// Whether its own metadata is known from the record of the directory above.
+    pub(super) meta_known: bool,
+}
+
+/// A mount met in this run.
+pub(super) struct Mounted {
+    pub(super) volume: Volume,
+    pub(super) dev: (u32, u32),
+    /// Times must be older than this to be believed.
+    pub(super) settled_before: Timestamp,
+}
+
+/// What looking needs.
+pub(super) struct Looker<'a> {
+    pub(super) fs: &'a dyn SourceFs,
+    pub(super) plan: &'a ReadPlan,
+    pub(super) reader: &'a Reader,
+    pub(super) writer: &'a Writer,
+    /// Generations whose records are believed without looking their chunks up.
+    pub(super) believed: &'a HashSet<Generation>,
+    /// The moment before which content is on disk, for mounts that are met on the way.
+    pub(super) synced: Timestamp,
+}
+
+/// One name of a directory.
+pub(super) struct Seen {
+    pub(super) name: Vec<u8>,
+    pub(super) stat: Stat,
+    /// The entry of the last run, where it still holds.
+    pub(super) known: Option<Entry>,
+    /// Whether its metadata is that of the last run (directories).
+    pub(super) meta_known: bool,
+}
+
+/// A directory's names and inodes.
+pub(super) struct Listing {
+    pub(super) dir: Box<dyn SourceDir>,
+    pub(super) stat: Stat,
+    pub(super) volume: Arc<Mounted>,
+    /// Digest of all names and inodes, young ones included: what a second look compares with.
+    pub(super) exact: Digest,
+    /// Digests of all names and inodes, in order of names.
+    pub(super) all: Vec<Digest>,
+    /// In order of names.
+    pub(super) seen: Vec<Seen>,
+    /// Files, special ones included, and bytes of regular ones.
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+    pub(super) problems: Vec<(Vec<u8>, String)>,
+    pub(super) mounts: Vec<(Vec<u8>, String, bool)>,
+    pub(super) left_out: Vec<Vec<u8>>,
+}
+
+/// What was seen of a directory, and what was known of it.
+pub(super) struct Look {
+    pub(super) listing: Listing,
+    pub(super) key: ChunkKey,
+    pub(super) record: Option<DirRecord>,
+    /// Own attributes, where its metadata is not known.
+    pub(super) attributes: Option<Attributes>,
+    /// The digest of the listing, [`digest::NONE`] where a name is too young: what is kept.
+    pub(super) believable: Digest,
+    /// Digests of names and inodes that may be believed, sorted: what is kept.
+    pub(super) entries: Vec<Digest>,
+    /// The listing is that of the record, which is believed: no file is to be read, and only
+    /// sub-directories are left in it.
+    pub(super) unchanged: bool,
+    pub(super) inodes: Vec<u64>,
+    pub(super) owners: Vec<(u32, u32)>,
+}
+
+/// Why a directory could not be looked at.
+pub(super) enum LookError {
+    /// The source: a problem of this directory.
+    Source(&'static str, io::Error),
+    /// The kernel's own file systems, and others with `--one-file-system`, are left out.
+    LeftOut(Volume),
+    /// Another directory lies there now.
+    Replaced,
+    /// The repository: the run ends.
+    Fatal(ReadError),
+}
+
+impl Looker<'_> {
+    /// Opens a directory and finds its mount.
+    pub(super) fn open(
+        &self,
+        target: &Target,
+    ) -> Result<(Box<dyn SourceDir>, Stat, Arc<Mounted>), LookError> {
+        let cannot = |what| move |e| LookError::Source(what, e);
+        let way: &[u8] = if target.way.is_empty() { b"." } else { &target.way };
+        let dir = target.anchor.open_dir(way).map_err(cannot("cannot be opened"))?;
+        let stat = dir.stat_self().map_err(cannot("cannot be looked at"))?;
+        if target.stat.is_some_and(|s| (s.dev, s.ino) != (stat.dev, stat.ino)) {
+            return Err(LookError::Replaced);
+        }
+        if stat.dev == target.volume.dev {
+            return Ok((dir, stat, Arc::clone(&target.volume)));
+        }
+        let mounted = mounted(self.fs, &*dir, &stat, self.synced)
+            .map_err(cannot("its file system cannot be found out"))?;
+        let other = mounted.volume.identity != target.volume.volume.identity;
+        if mounted.volume.pseudo || (self.plan.one_file_system && other) {
+            return Err(LookError::LeftOut(mounted.volume));
+        }
+        Ok((dir, stat, Arc::new(mounted)))
+    }
+
+    /// Looks at a directory.
+    pub(super) fn look(&self, target: &Target) -> Result<Look, LookError> {
+        let listing = self.list_again(target)?;
+        let mut look = self.known_of(listing)?;
+        if let Some(record) = &look.record {
+            let known: HashSet<&Digest> = record.entries.iter().collect();
+            for (seen, digest) in look.listing.seen.iter_mut().zip(&look.listing.all) {
+                seen.meta_known = known.contains(digest);
+            }
+        }
+        if look.unchanged {
+            look.listing.seen.retain(|s| s.stat.kind == InodeKind::Dir);
+        } else if let Some(record) = look.record.take() {
+            let believed = self.believed.contains(&record.generation);
+            self.take_known(&mut look.listing.seen, &record, believed)?;
+            look.record = Some(record);
+        }
+        if !target.meta_known {
+            let read = look.listing.dir.attributes_self();
+            let cannot = |e| LookError::Source("its attributes cannot be read", e);
+            look.attributes = Some(read.map_err(cannot)?);
+        }
+        Ok(look)
+    }
+
+    /// What the scan cache knows of a listing.
+    fn known_of(&self, listing: Listing) -> Result<Look, LookError> {
+        let namer = self.reader.repository().namer();
+        let key = digest::dir_key(namer, &listing.volume.volume.identity, listing.stat.ino);
+        let record = self.reader.accelerator().dir(&key).map_err(|e| LookError::Fatal(e.into()))?;
+        let settled = listing.volume.settled_before;
+        let each = listing.seen.iter().zip(&listing.all);
+        let mut entries: Vec<Digest> = each
+            .filter(|(seen, _)| digest::is_settled(&seen.stat, settled))
+            .map(|(_, digest)| *digest)
+            .collect();
+        let all_old = entries.len() == listing.all.len();
+        let believable = if all_old { listing.exact } else { digest::NONE };
+        entries.sort_unstable();
+        let same = |r: &DirRecord| {
+            believable != digest::NONE
+                && r.listing == believable
+                && self.believed.contains(&r.generation)
+        };
+        let mut owners = vec![(listing.stat.uid, listing.stat.gid)];
+        for seen in &listing.seen {
+            let owner = (seen.stat.uid, seen.stat.gid);
+            if owners.last() != Some(&owner) {
+                owners.push(owner);
+            }
+        }
+        Ok(Look {
+            unchanged: record.as_ref().is_some_and(same),
+            inodes: listing.seen.iter().map(|s| s.stat.ino).collect(),
+            listing,
+            key,
+            record,
+            attributes: None,
+            believable,
+            entries,
+            owners,
+        })
+    }
+
+    /// Names, inodes and digests of a directory.
+    pub(super) fn list_again(&self, target: &Target) -> Result<Listing, LookError> {
+        let (dir, stat, volume) = self.open(target)?;
+        let mut names = dir.names().map_err(|e| LookError::Source("cannot be listed", e))?;
+        names.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let mut listing = Listing {
+            dir,
+            stat,
+            volume,
+            exact: digest::NONE,
+            all: Vec::with_capacity(names.len()),
+            seen: Vec::with_capacity(names.len()),
+            files: 0,
+            bytes: 0,
+            problems: Vec::new(),
+            mounts: Vec::new(),
+            left_out: Vec::new(),
+        };
+        for raw in names {
+            match listing.dir.stat(&raw.name) {
+                Ok(stat) => self.note(&mut listing, target, raw.name, stat),
+                Err(e) => {
+                    let path = join(&target.path, &raw.name);
+                    let gone = e.kind() == io::ErrorKind::NotFound;
+                    let what = if gone { "vanished" } else { "cannot be looked at" };
+                    listing.problems.push((path, format!("{what}: {e}")));
+                }
+            }
+        }
+        let namer = self.reader.repository().namer();
+        listing.exact = digest::listing(namer, &listing.all);
+        Ok(listing)
+    }
+
+    fn note(&self, listing: &mut Listing, target: &Target, name: Vec<u8>, stat: Stat) {
+        let is_dir = stat.kind == InodeKind::Dir;
+        let path = join(&target.path, &name);
+        if self.plan.leaves_out(&path, is_dir) {
+            if self.plan.left_out.contains(&path) {
+                listing.left_out.push(path);
+            }
+            return;
+        }
+        if !is_dir {
+            listing.files += 1;
+            listing.bytes += if stat.kind == InodeKind::File { data_bytes(&stat) } else { 0 };
+        }
+        if !is_dir && stat.dev != listing.stat.dev {
+            listing.mounts.push((path, "a file's own mount".into(), true));
+        }
+        let namer = self.reader.repository().namer();
+        listing.all.push(digest::entry(namer, &listing.volume.volume.identity, &name, &stat));
+        listing.seen.push(Seen { name, stat, known: None, meta_known: false });
+    }
+
+    /// Takes over entries of the last run's directory whose inodes are as they were.
+    fn take_known(
+        &self,
+        all: &mut [Seen],
+        record: &DirRecord,
+        believed: bool,
+    ) -> Result<(), LookError> {
+        let Some(tree) = record.tree.filter(|_| all.iter().any(|s| s.meta_known)) else {
+            return Ok(());
+        };
+        let mut old: HashMap<Vec<u8>, Entry> = HashMap::new();
+        let read = self.reader.entries(&tree, &mut |entry: Entry| -> Result<(), ReadError> {
+            old.insert(entry.name.clone(), entry);
+            Ok(())
+        });
+        match read {
+            Ok(()) => {}
+            // The record is of a run that was never committed, or the repository lost it: read again.
+            Err(ReadError::Accelerator(e)) => return Err(LookError::Fatal(e.into())),
+            Err(_) => old.clear(),
+        }
+        for seen in all {
+            let entry = if seen.meta_known { old.remove(&seen.name) } else { None };
+            let entry = match entry {
+                Some(e) if believed || self.is_whole(&e).map_err(LookError::Fatal)? => Some(e),
+                _ => None,
+            };
+            seen.meta_known = entry.is_some();
+            seen.known = entry;
+        }
+        Ok(())
+    }
+
+    /// Whether the repository has all chunks of an entry's own content.
+    fn is_whole(&self, entry: &Entry) -> Result<bool, ReadError> {
+        if matches!(entry.node, Node::Dir { .. }) {
+            return Ok(true);
+        }
+        let mut whole = true;
+        for content in contents(entry) {
+            let walked = self.reader.walk_content(content, &mut |_, chunk| {
+                whole &= self.reader.accelerator().find(&chunk_key(&chunk.id))?.is_some()
+                    || self.writer.has(&chunk.id).unwrap_or(false);
+                Ok::<(), ReadError>(())
+            });
+            match walked {
+                Ok(()) => {}
+                Err(ReadError::Accelerator(e)) => return Err(e.into()),
+                Err(_) => return Ok(false),
+            }
+        }
+        Ok(whole)
+    }
+}
+
+/// What is known of the mount on which an open directory lies.
+pub(super) fn mounted(
+    fs: &dyn SourceFs,
+    dir: &dyn SourceDir,
+    stat: &Stat,
+    synced: Timestamp,
+) -> io::Result<Mounted> {
+    let volume = fs.volume(dir)?;
+    let settled_before = synced.minus(volume.grain);
+    Ok(Mounted { volume, dev: stat.dev, settled_before })
+}
+
+/// Bytes of a file's data, as far as its inode tells.
+fn data_bytes(stat: &Stat) -> u64 {
+    let holes = stat.size > 1 << 20 && stat.allocated < stat.size;
+    if holes { stat.allocated } else { stat.size }
+}
+
+/// Eight bytes of a digest: enough to say which name of a directory changed.
+pub(super) fn short(digest: &Digest) -> u64 {
+    let mut out = [0; 8];
+    out.copy_from_slice(&digest[..8]);
+    u64::from_le_bytes(out)
+}
