@@ -1,3 +1,5 @@
-//! One verb a file.
+//! One verb a file. A verb never imports a verb; what several share is here beside them.
+
+pub mod session;
 
 pub use crate::base::progress;

@@ -1,1 +1,5 @@
-//! Snapshots and captures.
+//! Snapshots and captures: the catalogue of what a repository holds, and what this client remembers
+//! of it.
+
+pub mod catalogue;
+pub mod memory;
