@@ -1,1 +1,3 @@
 //! Reading sources.
+
+pub mod consistent;
