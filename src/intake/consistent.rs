@@ -3,7 +3,7 @@
 //!
 //! The field is private, and the only way in leads past the evidence:
 //!
-//! ```compile_fail,E0423
+//! ```compile_fail,E0603
 //! let forged = cabk::intake::consistent::Consistent(7);
 //! ```
 //! ```compile_fail,E0308

@@ -66,7 +66,7 @@ pub struct SecondLook {
 /// What is said of a check that could not be observed.
 pub(super) fn unseen(asserted: bool, why: &str) -> (bool, How, String) {
     if asserted {
-        (true, How::Asserted, format!("asserted by the configuration, because {why}"))
+        (true, How::Asserted, format!("asserted by the operator, because {why}"))
     } else {
         (false, How::Observed, format!("this cannot be told: {why}"))
     }

@@ -1,6 +1,24 @@
 //! The way of a window: `Armed -> Stopped -> Quiescent -> Undisturbed -> Restarted`.
 //!
-//! Each step consumes the one before, so none can be left out or done twice (invariants 4 and 5):
+//! Each step consumes the one before, so none can be left out or done twice (invariants 4 and 5).
+//! This is the way:
+//!
+//! ```no_run
+//! use cabk::intake::consistent::Consistent;
+//! use cabk::window::evidence::SecondLook;
+//! use cabk::window::observe::Trees;
+//! use cabk::window::phases::{Aborted, Armed, Proven, Restarted};
+//!
+//! fn window(armed: Armed, trees: &Trees<'_>) -> Result<(Option<Consistent<u8>>, Restarted), Aborted> {
+//!     let quiescent = armed.stop()?.quiesce(trees)?;
+//!     let (read, look) = (7, SecondLook::default()); // whoever reads, reads here
+//!     Ok(match quiescent.prove_unmoved(&look, trees)? {
+//!         Proven::Undisturbed(proof) => (Some(Consistent::mint(read, &proof)), proof.restart()),
+//!         Proven::Disturbed(disturbed) => (None, disturbed.restart()),
+//!     })
+//! }
+//! ```
+//! And these are not:
 //!
 //! ```compile_fail,E0382
 //! fn twice(undisturbed: cabk::window::phases::Undisturbed) {
@@ -20,21 +38,20 @@
 //! }
 //! ```
 //! ```compile_fail,E0451
-//! fn forged(core: Box<dyn std::any::Any>) {
-//!     let proof = cabk::window::phases::Undisturbed { core: todo!() };
+//! fn forged(proof: cabk::window::phases::Undisturbed) {
+//!     let cabk::window::phases::Undisturbed { core } = proof;
 //! }
 //! ```
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::chain;
 use super::evidence::{self, Look, Rules, SecondLook, few};
-use super::intent::{Intent, IntentError, IntentService, IntentStore, ServiceKind};
+use super::intent::{Intent, IntentService, IntentStore, ServiceKind};
 use super::observe::{Observer, Trees};
 use super::running::{Core, Watched, ask};
-use super::site_lock::{LockError, SiteLock, StopLock};
+use super::site_lock::{SiteLock, StopLock};
 use super::sqlite;
 use crate::base::time::{Timestamp, human_duration};
 use crate::format::manifest::{Evidence, WindowRecord};
@@ -42,9 +59,12 @@ use crate::host::clock::Clock;
 use crate::host::service::{Service, ServiceError, ServiceState};
 use crate::host::signal::Interrupt;
 
+mod errors;
 mod stopped;
 #[cfg(test)]
 mod tests;
+
+pub use errors::{AbortReason, Aborted, ArmError};
 
 /// Whether a window stops anything.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -158,129 +178,6 @@ pub struct Restarted {
     pub warnings: Vec<String>,
 }
 
-/// Why a window was not opened. Nothing was stopped.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ArmError {
-    /// A service is not known, or its name cannot be one: wrong usage.
-    #[error("there is no such service on {node}")]
-    NoSuchService {
-        /// The node.
-        node: String,
-        /// What was said.
-        source: ServiceError,
-    },
-    /// A service's status cannot be asked.
-    #[error("the status of {service} on {node} cannot be asked")]
-    Status {
-        /// The service.
-        service: String,
-        /// Its node.
-        node: String,
-        /// What happened.
-        source: ServiceError,
-    },
-    /// A service does not say whether it runs, so that its stop could not be proven.
-    #[error("it cannot be told whether {service} on {node} runs: {seen}")]
-    Unknown {
-        /// The service.
-        service: String,
-        /// Its node.
-        node: String,
-        /// What was seen.
-        seen: String,
-    },
-    /// None of the services runs, and nobody said that they are stopped on purpose.
-    #[error("{0} does not run on any node: it may be down by accident, or have another name")]
-    NoneRuns(String),
-    /// A service runs that was said to be stopped.
-    #[error("{service} on {node} was said to be stopped and runs")]
-    Runs {
-        /// The service.
-        service: String,
-        /// Its node.
-        node: String,
-    },
-    /// There is no service to stop.
-    #[error("no service is named that could be stopped")]
-    NoServices,
-    /// An earlier run left a window that was not recovered.
-    #[error("an earlier run of {0} left a window open: it has to be recovered first")]
-    LeftBehind(String),
-    /// The lock is about another site.
-    #[error("the lock is about the site {0:?}")]
-    OtherSite(String),
-    /// The intent could not be kept.
-    #[error("what is to be stopped cannot be noted")]
-    Intent(#[from] IntentError),
-    /// The lock that tells of stops under way could not be had.
-    #[error("stops under way cannot be told")]
-    Lock(#[from] LockError),
-    /// The operating system does not say who this process is.
-    #[error("this process cannot be told from others")]
-    Identity(#[source] io::Error),
-    /// A signal came.
-    #[error("interrupted")]
-    Interrupted,
-}
-
-/// Why a window was given up.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AbortReason {
-    /// A signal came.
-    #[error("interrupted")]
-    Interrupted,
-    /// A service could not be stopped, or does not say whether it is.
-    #[error("{service} on {node} could not be stopped")]
-    Stop {
-        /// The service.
-        service: String,
-        /// Its node.
-        node: String,
-        /// What happened.
-        source: ServiceError,
-    },
-    /// A service runs on after its stop.
-    #[error("{service} on {node} runs on after its stop: {seen}")]
-    StillRuns {
-        /// The service.
-        service: String,
-        /// Its node.
-        node: String,
-        /// What was seen.
-        seen: String,
-    },
-    /// The lock around a stop failed.
-    #[error("the lock around a stop failed")]
-    Lock(#[source] io::Error),
-    /// Whoever read the sources could not go on.
-    #[error("the sources could not be read")]
-    Reading(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-/// A window that was given up; what had been stopped was started.
-#[derive(Debug, thiserror::Error)]
-#[error("the window was given up, and {}", services_now(restarted))]
-pub struct Aborted {
-    /// Why.
-    #[source]
-    pub reason: AbortReason,
-    /// How the window was closed.
-    pub restarted: Box<Restarted>,
-}
-
-fn services_now(restarted: &Restarted) -> String {
-    if !restarted.not_running.is_empty() {
-        let lines: Vec<String> = restarted.not_running.iter().map(NotRunning::message).collect();
-        return lines.join("; ");
-    }
-    match restarted.record.stopped_at {
-        Some(_) => "what had been stopped runs again".to_owned(),
-        None => "nothing had been stopped".to_owned(),
-    }
-}
-
 /// A window whose intent is on disk. Nothing is stopped yet.
 pub struct Armed {
     core: Core,
@@ -359,9 +256,11 @@ fn look_at(planned: &PlannedService, plan: &Plan, clock: &dyn Clock) -> Result<W
     let (service, node) = (planned.service.label(), planned.service.node());
     let was = ask(&*planned.service, clock).map_err(|source| match source {
         ServiceError::UnknownUnit(_) | ServiceError::BadUnitName(_) => {
-            ArmError::NoSuchService { node: node.clone(), source }
+            ArmError::NoSuchService { node: node.clone(), source: source.into() }
         }
-        source => ArmError::Status { service: service.clone(), node: node.clone(), source },
+        source => {
+            ArmError::Status { service: service.clone(), node: node.clone(), source: source.into() }
+        }
     })?;
     let goes_on = plan.allow_capture || plan.rules.asserts("service-stopped");
     match &was.state {
@@ -489,9 +388,9 @@ impl Quiescent {
         let node = observer.node();
         let asserted = rules.asserts("sqlite-settled");
         // Locks are listed by pid namespace too, and need no privilege to be seen.
-        let namespace = after.scope != "none" && after.scope.starts_with("pid namespace");
-        let blind = namespace.then_some("locks of other pid namespaces are out of sight");
-        let scope = if namespace { "pid namespace" } else { "host" };
+        let sees_host = after.scope.starts_with("host");
+        let blind = (!sees_host).then_some("locks of other pid namespaces are out of sight");
+        let scope = if sees_host { "host" } else { "pid namespace" };
         let mut all = core.stopped_evidence();
         all.push(evidence::processes(&before, &after, node.clone(), trees.paths, &rules));
         all.extend(sqlite::settled(&second.sqlite, &*observer, blind, scope, asserted));

@@ -208,11 +208,13 @@ impl Core {
         let (service, node) = (watched.intent.service.clone(), watched.intent.node.clone());
         if let Err(source) = stopped {
             watched.stop_failed = true;
-            return Err(AbortReason::Stop { service, node, source });
+            return Err(AbortReason::Stop { service, node, source: source.into() });
         }
         let status = match ask(&*watched.service, &*self.context.clock) {
             Ok(status) => status,
-            Err(source) => return Err(AbortReason::Stop { service, node, source }),
+            Err(source) => {
+                return Err(AbortReason::Stop { service, node, source: source.into() });
+            }
         };
         if status.state == ServiceState::Running {
             watched.stop_failed = true;

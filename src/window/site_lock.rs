@@ -164,7 +164,7 @@ fn holder(file: &mut File) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::clock::SimClock;
+    use crate::host::clock::{SimClock, SystemClock};
 
     #[test]
     fn one_window_a_site_and_the_wait_is_bounded() {
@@ -191,23 +191,27 @@ mod tests {
         interrupt.trigger();
         assert!(matches!(take("a", 9), Err(LockError::Interrupted)));
         drop(clone);
-        take("a", 0).unwrap();
+        // A child that another test forks holds it until it becomes its program.
+        let wait = Duration::from_secs(5);
+        SiteLock::acquire(&store, "a", wait, &SystemClock, &Interrupt::manual()).unwrap();
     }
 
     #[test]
     fn a_stop_is_under_way_while_its_command_lives() {
         let dir = tempfile::tempdir().unwrap();
         let store = IntentStore::open(dir.path());
-        let clock = SimClock::new();
-        let take = || StopLock::acquire(&store, "a", Duration::from_secs(1), &clock).unwrap();
-        let lock = take().unwrap();
+        let take = |millis| {
+            let wait = Duration::from_millis(millis);
+            StopLock::acquire(&store, "a", wait, &SystemClock).unwrap()
+        };
+        let lock = take(0).unwrap();
         let mut child = lock
             .inherited(|| std::process::Command::new("sleep").arg("60").spawn().unwrap())
             .unwrap();
         drop(lock);
-        assert!(take().is_none(), "the command holds it");
+        assert!(take(200).is_none(), "the command holds it");
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(take().is_some());
+        assert!(take(10_000).is_some());
     }
 }

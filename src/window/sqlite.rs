@@ -145,3 +145,34 @@ pub(super) fn settled(
     }
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{CWD, FlockOperation};
+
+    use super::*;
+    use crate::base::path::bytes;
+    use crate::window::observe::ThisMachine;
+
+    #[test]
+    fn a_real_lock_on_a_companion_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = dir.path().join("my.db");
+        std::fs::write(&db, "database").unwrap();
+        std::fs::create_dir(dir.path().join("my.db-shm")).unwrap();
+        let wal = std::fs::File::create(dir.path().join("my.db-wal")).unwrap();
+        let group = SqliteGroup::look(CWD, bytes(&db), bytes(&db)).unwrap();
+        let endings: Vec<&str> = group.files.iter().map(|file| &*file.ending).collect();
+        assert_eq!(endings, ["", "-wal"], "a directory is none of its files");
+        let groups = [group];
+        let judge = |blind| settled(&groups, &ThisMachine, blind, "host", false).remove(0);
+        assert_eq!((judge(None).held, &*judge(None).detail), (true, "no process holds a lock"));
+        assert!(!judge(Some("it is dark")).held);
+        rustix::fs::fcntl_lock(&wal, FlockOperation::LockExclusive).unwrap();
+        let one = judge(None);
+        let expected = format!("process {} holds a write lock on the -wal", std::process::id());
+        assert_eq!((one.held, one.detail), (false, expected));
+        let gone = SqliteGroup::look_in(CWD, b"/nowhere", b"no.db");
+        assert_eq!(gone.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -1,11 +1,12 @@
 use std::collections::{HashSet, VecDeque};
+use std::io;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::format::manifest::How;
-use crate::host::clock::SimClock;
+use crate::host::clock::{SimClock, SystemClock};
 use crate::host::locks::{FileLock, LockKind, Locks, LocksError};
 use crate::host::process::{Device, ProcessUse, ScanResult, ScanScope, UseKind};
 use crate::host::service::sim::{SimFault, SimService};
@@ -154,8 +155,9 @@ impl World {
     }
 
     fn lock(&self) -> SiteLock {
-        let now = Duration::ZERO;
-        SiteLock::acquire(&self.store(), "prod", now, &*self.clock, &Interrupt::manual()).unwrap()
+        // A child that another test forks holds it until it becomes its program.
+        let (wait, manual) = (5 * SECOND, Interrupt::manual());
+        SiteLock::acquire(&self.store(), "prod", wait, &SystemClock, &manual).unwrap()
     }
 
     fn arm(&self) -> Result<Armed, ArmError> {

@@ -100,8 +100,7 @@ fn signals_before_and_after_the_stop() {
     world.assert_in_order();
 
     let mut world = World::new();
-    world.plan.services[0].service =
-        Arc::new(Hasty(world.web.clone(), world.interrupt.clone()));
+    world.plan.services[0].service = Arc::new(Hasty(world.web.clone(), world.interrupt.clone()));
     let aborted = world.stop().err().unwrap();
     assert!(matches!(aborted.reason, AbortReason::Interrupted));
     assert!(!world.worker.calls().contains(&Action::Stop));
@@ -138,7 +137,10 @@ fn what_did_not_run_is_left_alone() {
     let closed = undisturbed(prove(world.quiesce())).restart();
     assert!(world.web.is_running() && !world.worker.is_running());
     assert_eq!(world.worker.calls(), [Action::Status, Action::Status]);
-    assert_eq!((closed.record.nodes[1].ran_before, closed.record.nodes[1].runs_after), (false, None));
+    assert_eq!(
+        (closed.record.nodes[1].ran_before, closed.record.nodes[1].runs_after),
+        (false, None)
+    );
     assert!(!world.has_intent());
 }
 
@@ -193,19 +195,37 @@ fn refusals_before_anything_is_stopped() {
     assert!(matches!(world.arm(), Err(ArmError::Status { .. })));
     world.web.script(SimFault::StatusFails("only once".into()));
     drop(world.arm().unwrap());
-    let unknown = Arc::new(crate::host::systemd::Systemd::new("cabk-no.service", world.clock.clone()));
+    let unknown =
+        Arc::new(crate::host::systemd::Systemd::new("cabk-no.service", world.clock.clone()));
     let mut unknown = Arc::into_inner(unknown).unwrap().unwrap();
     unknown.program = world.dir.path().join("systemctl");
-    std::fs::write(&unknown.program, "#!/bin/sh\necho LoadState=not-found\necho ActiveState=inactive\n")
-        .unwrap();
-    std::fs::set_permissions(
+    std::fs::write(
         &unknown.program,
-        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+        "#!/bin/sh\necho LoadState=not-found\necho ActiveState=inactive\n",
     )
     .unwrap();
+    std::fs::set_permissions(&unknown.program, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .unwrap();
     world.plan.services[1].service = Arc::new(unknown);
     assert!(matches!(world.arm(), Err(ArmError::NoSuchService { .. })));
     world.plan.services.clear();
     assert!(matches!(world.arm(), Err(ArmError::NoServices)));
     assert!(!stops(&world) && !world.has_intent());
+}
+
+#[test]
+fn obstacles_are_seen_before_anything_is_stopped() {
+    use crate::window::before::obstacles;
+    let mut world = World::new();
+    let set = HashSet::new();
+    let found = |world: &World| obstacles(&world.plan, &*world.observer, &trees(&set));
+    assert!(found(&world).is_empty());
+    world.scripted([used_by(42, writer())]);
+    assert!(found(&world)[0].starts_with("no-process-in-tree: process 42"));
+    world.observer.scans.lock().unwrap()[0] = clean();
+    world.observer.scans.lock().unwrap()[0].scope.pid_namespace_is_host = false;
+    assert_eq!(found(&world).len(), 1);
+    world.plan.rules.asserts = vec!["no-process-in-tree".into()];
+    assert!(found(&world).is_empty());
+    assert!(!world.web.calls().contains(&Action::Stop));
 }

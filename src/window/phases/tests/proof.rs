@@ -14,9 +14,8 @@ fn a_process_in_the_tree_breaks_it_and_is_named() {
         world.scripted([clean(), used_by(42, what)]);
         let disturbed = disturbed(prove(world.quiesce()));
         let one = named(disturbed.evidence(), "no-process-in-tree").clone();
-        let expected = format!(
-            "after the reading: process 42 (R: R --slave) has /srv/a\\u{{1b}}b {words}"
-        );
+        let expected =
+            format!("after the reading: process 42 (R: R --slave) has /srv/a\\u{{1b}}b {words}");
         assert_eq!((one.held, one.detail), (false, expected));
         assert_eq!(disturbed.restart().record.downtime_ms, Some(4000));
         world.assert_in_order();
@@ -86,7 +85,7 @@ fn what_cannot_be_seen_is_not_held_unless_asserted() {
     assert!(!check(hidden(vec![], false), false).0);
     let (held, how, detail, scope) = check(hidden(vec![], false), true);
     assert_eq!((held, how, &*scope), (true, How::Asserted, "pid namespace"));
-    assert!(detail.starts_with("asserted by the configuration, because "), "{detail}");
+    assert!(detail.starts_with("asserted by the operator, because "), "{detail}");
     let seen = ScanResult { uses: used_by(4, writer()).uses, ..hidden(vec![], false) };
     assert!(!check(seen, true).0, "no assertion covers what was seen");
 }
@@ -166,14 +165,9 @@ fn looks_that_are_missing_or_found_something() {
 #[test]
 fn locks_on_a_database_break_it_and_leftovers_do_not() {
     let world = World::new();
-    let file = |ending: &str, ino| SqliteFile {
-        ending: ending.into(),
-        device: (8, 1),
-        ino,
-        bytes: 4096,
-    };
-    let group =
-        SqliteGroup { path: b"/srv/db".into(), files: vec![file("", 5), file("-wal", 6)] };
+    let file =
+        |ending: &str, ino| SqliteFile { ending: ending.into(), device: (8, 1), ino, bytes: 4096 };
+    let group = SqliteGroup { path: b"/srv/db".into(), files: vec![file("", 5), file("-wal", 6)] };
     let look = SecondLook { sqlite: vec![group], ..all_well() };
     let set = HashSet::new();
     let proof = undisturbed(world.quiesce().prove_unmoved(&look, &trees(&set)).unwrap());
