@@ -36,3 +36,41 @@ impl Clock for SystemClock {
         std::thread::sleep(length);
     }
 }
+
+/// A clock that stands still until somebody sleeps. It begins at 2020-01-01T00:00:00Z.
+#[derive(Debug, Default)]
+pub struct SimClock {
+    passed: std::sync::Mutex<Duration>,
+}
+
+impl SimClock {
+    const BEGIN: i64 = 1_577_836_800;
+
+    /// A clock at its beginning.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets time pass without anybody sleeping.
+    pub fn advance(&self, length: Duration) {
+        let mut passed = self.passed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *passed = passed.saturating_add(length);
+    }
+}
+
+impl Clock for SimClock {
+    fn now(&self) -> Timestamp {
+        let passed = self.monotonic();
+        let secs = i64::try_from(passed.as_secs()).unwrap_or(i64::MAX);
+        Timestamp { secs: Self::BEGIN.saturating_add(secs), nanos: passed.subsec_nanos() }
+    }
+
+    fn monotonic(&self) -> Duration {
+        *self.passed.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn sleep(&self, length: Duration) {
+        self.advance(length);
+    }
+}

@@ -13,3 +13,5 @@ pub mod look;
 pub mod plan;
 mod scan;
 mod stream;
+
+pub mod consistent;

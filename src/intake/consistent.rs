@@ -1,0 +1,49 @@
+//! The proof that something was read while nothing moved (invariant 4). A snapshot is made of
+//! nothing else.
+//!
+//! The field is private, and the only way in leads past the evidence:
+//!
+//! ```compile_fail,E0603
+//! let forged = cabk::intake::consistent::Consistent(7);
+//! ```
+//! ```compile_fail,E0308
+//! fn from_what_moved(disturbed: &cabk::window::phases::Disturbed) {
+//!     cabk::intake::consistent::Consistent::mint(7, disturbed);
+//! }
+//! ```
+//! ```compile_fail,E0382
+//! use cabk::window::phases::Undisturbed;
+//! fn after_the_start(proof: Undisturbed) {
+//!     proof.restart();
+//!     cabk::intake::consistent::Consistent::mint(7, &proof);
+//! }
+//! ```
+//! ```compile_fail,E0277
+//! let forged: cabk::intake::consistent::Consistent<u8> = Default::default();
+//! ```
+
+use crate::window::phases::Undisturbed;
+
+/// A value that was read in a window whose evidence all held.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Consistent<T>(T);
+
+impl<T> Consistent<T> {
+    /// Vouches for a value. The proof exists only while the window is still open.
+    #[must_use]
+    pub fn mint(value: T, _proof: &Undisturbed) -> Self {
+        Self(value)
+    }
+
+    /// The value.
+    #[must_use]
+    pub const fn get(&self) -> &T {
+        &self.0
+    }
+
+    /// The value, without its proof.
+    #[must_use]
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}

@@ -1,0 +1,41 @@
+//! What would keep a window from being proven, looked for before anything is stopped.
+
+use super::evidence::{self, few};
+use super::observe::{Observer, Trees};
+use super::phases::{Mode, Plan};
+use crate::host::service::ServiceState;
+
+/// Why a run of this plan could not become a snapshot, as far as that can be seen now; empty where
+/// nothing stands against it.
+///
+/// Processes of the services' own control groups are expected in the trees until the stop. Where a
+/// service that runs has no control group, its processes cannot be told from others, and uses of
+/// the trees say nothing yet.
+#[must_use]
+pub fn obstacles(plan: &Plan, observer: &dyn Observer, trees: &Trees<'_>) -> Vec<String> {
+    let mut own = trees.exclude.to_vec();
+    let mut told_apart = true;
+    if plan.mode == Mode::StopAndStart {
+        for planned in &plan.services {
+            let runs = planned.service.status().map(|status| status.state);
+            if matches!(runs, Ok(ServiceState::Stopped)) {
+                continue;
+            }
+            match planned.service.cgroup_processes() {
+                Ok(Some(pids)) => own.extend(pids),
+                Ok(None) | Err(_) => told_apart = false,
+            }
+        }
+    }
+    let look = evidence::look(observer, &Trees { exclude: &own, ..*trees }, &plan.rules);
+    let mut found = Vec::new();
+    if told_apart && !look.breaking.is_empty() {
+        found.push(format!("no-process-in-tree: {}", few(&look.breaking)));
+    }
+    if let Some(why) = look.blind
+        && !plan.rules.asserts("no-process-in-tree")
+    {
+        found.push(format!("no-process-in-tree: this cannot be told: {why}"));
+    }
+    found
+}

@@ -1,0 +1,264 @@
+//! How what was seen becomes evidence: the rules of each check, without any I/O of their own.
+
+use std::path::PathBuf;
+
+use super::observe::{Observer, Trees};
+use super::sqlite::SqliteGroup;
+use crate::base::path::printable;
+use crate::format::manifest::{Evidence, How};
+use crate::host::process::{ProcessUse, ScanResult, ScanScope, UseKind};
+
+/// Things that one detail names; the others are counted.
+const NAMED: usize = 5;
+
+/// What the operator said about evidence.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Rules {
+    /// Names of checks that count as held where they cannot be observed (`[evidence] assert`).
+    pub asserts: Vec<String>,
+    /// Programs whose reading in the trees is tolerated (`[evidence] allow`).
+    pub allow: Vec<PathBuf>,
+}
+
+impl Rules {
+    /// Whether a check counts as held where it cannot be observed.
+    #[must_use]
+    pub fn asserts(&self, check: &str) -> bool {
+        self.asserts.iter().any(|name| name == check)
+    }
+}
+
+/// What the second look at a tree said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TreeLook {
+    /// The source's path.
+    pub path: Vec<u8>,
+    /// How it was looked at: `second scan`.
+    pub by: String,
+    /// How many entries are not as they were when they were read, those that came and went too.
+    pub changed: u64,
+    /// The first of them.
+    pub examples: Vec<Vec<u8>>,
+}
+
+/// Whether a source was read whole.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SourceRead {
+    /// The source, a path or a database.
+    pub subject: Vec<u8>,
+    /// Whether it was.
+    pub whole: bool,
+    /// What was read, or what was not and why.
+    pub detail: String,
+}
+
+/// What was looked at again after the reading.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SecondLook {
+    /// Every tree. None at all proves nothing.
+    pub trees: Vec<TreeLook>,
+    /// Every source. None at all proves nothing.
+    pub sources: Vec<SourceRead>,
+    /// The SQLite groups in the sources.
+    pub sqlite: Vec<SqliteGroup>,
+}
+
+/// What is said of a check that could not be observed.
+pub(super) fn unseen(asserted: bool, why: &str) -> (bool, How, String) {
+    if asserted {
+        (true, How::Asserted, format!("asserted by the operator, because {why}"))
+    } else {
+        (false, How::Observed, format!("this cannot be told: {why}"))
+    }
+}
+
+/// One scan, judged.
+#[derive(Clone, Debug)]
+pub(super) struct Look {
+    /// What breaks the check, for people.
+    pub(super) breaking: Vec<String>,
+    /// What was seen and tolerated, for people.
+    tolerated: Vec<String>,
+    /// Why something may have escaped.
+    pub(super) blind: Option<String>,
+    /// How far was seen.
+    pub(super) scope: String,
+    /// What is worth saying beside.
+    notes: Vec<String>,
+}
+
+/// Scans the trees' users and judges what they do. A bare reader breaks the check too: nothing but
+/// a second scan of the tree would show what it did.
+pub(super) fn look(observer: &dyn Observer, trees: &Trees<'_>, rules: &Rules) -> Look {
+    let found = match observer.scan(trees) {
+        Ok(found) => found,
+        Err(error) => {
+            return Look {
+                breaking: Vec::new(),
+                tolerated: Vec::new(),
+                blind: Some(format!("processes cannot be listed: {error}")),
+                scope: "none".into(),
+                notes: Vec::new(),
+            };
+        }
+    };
+    judge(observer, &found, rules)
+}
+
+fn judge(observer: &dyn Observer, found: &ScanResult, rules: &Rules) -> Look {
+    let (mut breaking, mut tolerated) = (Vec::new(), Vec::new());
+    let mut last: Option<(u32, bool)> = None;
+    for one in &found.uses {
+        let allowed = match last {
+            Some((pid, allowed)) if pid == one.pid => allowed,
+            _ => rules.allow.iter().any(|program| observer.runs_program(one.pid, program)),
+        };
+        last = Some((one.pid, allowed));
+        let list = if allowed && !one.what.is_writable() { &mut tolerated } else { &mut breaking };
+        list.push(describe(one));
+    }
+    let mut notes = Vec::new();
+    if found.scope.unreadable == [1] {
+        notes.push("process 1 could not be looked at".to_owned());
+    }
+    if found.scope.untraced > 0 {
+        notes.push(format!(
+            "{} open files without a name in sight on the same file systems",
+            found.scope.untraced
+        ));
+    }
+    let (blind, scope) = sight(&found.scope);
+    Look { breaking, tolerated, blind, scope, notes }
+}
+
+/// Why processes may have escaped a scan, and how far it saw. The first process cannot be looked at
+/// without all privileges, and it is nobody's rendering.
+fn sight(scope: &ScanScope) -> (Option<String>, String) {
+    let hidden: Vec<u32> = scope.unreadable.iter().copied().filter(|&pid| pid != 1).collect();
+    let mut why = Vec::new();
+    let mut far = String::from(if scope.pid_namespace_is_host { "host" } else { "pid namespace" });
+    if !scope.pid_namespace_is_host {
+        why.push("processes outside of this pid namespace are out of sight".to_owned());
+    }
+    if !hidden.is_empty() {
+        let first: Vec<String> = hidden.iter().take(NAMED).map(u32::to_string).collect();
+        let dots = if hidden.len() > NAMED { " ..." } else { "" };
+        why.push(format!(
+            "{} processes could not be looked at ({}{dots})",
+            hidden.len(),
+            first.join(", ")
+        ));
+        far.push_str(&format!(" without {} processes", hidden.len()));
+    }
+    ((!why.is_empty()).then(|| why.join(" and ")), far)
+}
+
+fn describe(one: &ProcessUse) -> String {
+    let access = match one.what {
+        UseKind::Fd { fd, writable: true, .. } => format!("open for writing (descriptor {fd})"),
+        UseKind::Fd { fd, .. } => format!("open for reading (descriptor {fd})"),
+        UseKind::Cwd => "as its current directory".to_owned(),
+        UseKind::Root => "as its root directory".to_owned(),
+        UseKind::Exe => "as its program".to_owned(),
+        UseKind::Map { writable: true } => "mapped for writing".to_owned(),
+        UseKind::Map { .. } => "mapped".to_owned(),
+    };
+    let command = printable(one.command.as_bytes());
+    format!("process {} ({command}) has {} {access}", one.pid, printable(&one.path))
+}
+
+/// The first things of a list and how many more there are.
+pub(super) fn few(all: &[String]) -> String {
+    let mut text = all.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ");
+    if all.len() > NAMED {
+        text.push_str(&format!("; and {} more", all.len() - NAMED));
+    }
+    text
+}
+
+/// `no-process-in-tree`, from a look before the reading and one after it.
+pub(super) fn processes(
+    before: &Look,
+    after: &Look,
+    node: String,
+    paths: &[Vec<u8>],
+    rules: &Rules,
+) -> Evidence {
+    const CHECK: &str = "no-process-in-tree";
+    let mut seen = Vec::new();
+    for (when, look) in [("before the reading", before), ("after the reading", after)] {
+        if !look.breaking.is_empty() {
+            seen.push(format!("{when}: {}", few(&look.breaking)));
+        }
+    }
+    let blind = before.blind.as_deref().or(after.blind.as_deref());
+    let (held, how, mut detail) = match (seen.is_empty(), blind) {
+        (false, _) => (false, How::Observed, seen.join("; ")),
+        (true, Some(why)) => unseen(rules.asserts(CHECK), why),
+        (true, None) => (true, How::Observed, "no process uses the tree".to_owned()),
+    };
+    let tolerated = if after.tolerated.is_empty() { &before.tolerated } else { &after.tolerated };
+    if !tolerated.is_empty() {
+        detail.push_str(&format!("; tolerated by the configuration: {}", few(tolerated)));
+    }
+    for note in &after.notes {
+        detail.push_str(&format!("; {note}"));
+    }
+    let paths: Vec<String> = paths.iter().map(|path| printable(path)).collect();
+    Evidence {
+        check: CHECK.into(),
+        subject: paths.join(", "),
+        node,
+        scope: after.scope.clone(),
+        held,
+        how,
+        detail,
+    }
+}
+
+/// `tree-unchanged`, one for each tree.
+pub(super) fn trees(looks: &[TreeLook], node: &str) -> Vec<Evidence> {
+    let of = |subject: String, held: bool, detail: String| Evidence {
+        check: "tree-unchanged".into(),
+        subject,
+        node: node.to_owned(),
+        scope: "tree".into(),
+        held,
+        how: How::Observed,
+        detail,
+    };
+    if looks.is_empty() {
+        return vec![of("the sources".into(), false, "no tree was looked at again".into())];
+    }
+    let judge = |look: &TreeLook| {
+        let by = printable(look.by.as_bytes());
+        if look.changed == 0 && look.examples.is_empty() {
+            return of(printable(&look.path), true, by);
+        }
+        let names: Vec<String> =
+            look.examples.iter().take(NAMED).map(|path| printable(path)).collect();
+        let count = look.changed.max(look.examples.len() as u64);
+        let detail = format!("{by}: {count} changed: {}", names.join(", "));
+        of(printable(&look.path), false, detail)
+    };
+    looks.iter().map(judge).collect()
+}
+
+/// `all-sources-read`, one for each source.
+pub(super) fn sources(all: &[SourceRead], node: &str) -> Vec<Evidence> {
+    let of = |subject: String, held: bool, detail: String| Evidence {
+        check: "all-sources-read".into(),
+        subject,
+        node: node.to_owned(),
+        scope: "sources".into(),
+        held,
+        how: How::Observed,
+        detail,
+    };
+    if all.is_empty() {
+        return vec![of("the sources".into(), false, "no source was read".into())];
+    }
+    all.iter()
+        .map(|one| of(printable(&one.subject), one.whole, printable(one.detail.as_bytes())))
+        .collect()
+}

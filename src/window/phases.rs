@@ -1,0 +1,430 @@
+//! The way of a window: `Armed -> Stopped -> Quiescent -> Undisturbed -> Restarted`.
+//!
+//! Each step consumes the one before, so none can be left out or done twice (invariants 4 and 5).
+//! This is the way:
+//!
+//! ```no_run
+//! use cabk::intake::consistent::Consistent;
+//! use cabk::window::evidence::SecondLook;
+//! use cabk::window::observe::Trees;
+//! use cabk::window::phases::{Aborted, Armed, Proven, Restarted};
+//!
+//! fn window(armed: Armed, trees: &Trees<'_>) -> Result<(Option<Consistent<u8>>, Restarted), Aborted> {
+//!     let quiescent = armed.stop()?.quiesce(trees)?;
+//!     let (read, look) = (7, SecondLook::default()); // whoever reads, reads here
+//!     Ok(match quiescent.prove_unmoved(&look, trees)? {
+//!         Proven::Undisturbed(proof) => (Some(Consistent::mint(read, &proof)), proof.restart()),
+//!         Proven::Disturbed(disturbed) => (None, disturbed.restart()),
+//!     })
+//! }
+//! ```
+//! And these are not:
+//!
+//! ```compile_fail,E0382
+//! fn twice(undisturbed: cabk::window::phases::Undisturbed) {
+//!     undisturbed.restart();
+//!     undisturbed.restart();
+//! }
+//! ```
+//! ```compile_fail,E0599
+//! fn unproven(stopped: cabk::window::phases::Stopped) {
+//!     stopped.restart();
+//! }
+//! ```
+//! ```compile_fail,E0382
+//! fn stopped_twice(armed: cabk::window::phases::Armed) {
+//!     let first = armed.stop();
+//!     let second = armed.stop();
+//! }
+//! ```
+//! ```compile_fail,E0451
+//! fn forged(proof: cabk::window::phases::Undisturbed) {
+//!     let cabk::window::phases::Undisturbed { core } = proof;
+//! }
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::chain;
+use super::evidence::{self, Look, Rules, SecondLook, few};
+use super::intent::{Intent, IntentService, IntentStore, ServiceKind};
+use super::observe::{Observer, Trees};
+use super::running::{Core, Watched, ask};
+use super::site_lock::{SiteLock, StopLock};
+use super::sqlite;
+use crate::base::time::{Timestamp, human_duration};
+use crate::format::manifest::{Evidence, WindowRecord};
+use crate::host::clock::Clock;
+use crate::host::service::{Service, ServiceError, ServiceState};
+use crate::host::signal::Interrupt;
+
+mod errors;
+mod stopped;
+#[cfg(test)]
+mod tests;
+
+pub use errors::{AbortReason, Aborted, ArmError};
+
+/// Whether a window stops anything.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// What runs is stopped and started again.
+    StopAndStart,
+    /// The operator says that it is stopped, and it stays so; services that are named are looked at.
+    AlreadyStopped,
+    /// Plain directories: there is no service.
+    NoService,
+}
+
+impl Mode {
+    /// Whether services are stopped and started.
+    #[must_use]
+    pub const fn stops(self) -> bool {
+        matches!(self, Self::StopAndStart)
+    }
+}
+
+/// A service and how another process would reach it.
+#[derive(Clone)]
+pub struct PlannedService {
+    /// The service on its node.
+    pub service: Arc<dyn Service>,
+    /// What goes into the intent.
+    pub how: ServiceKind,
+}
+
+/// What a window is to do.
+#[derive(Clone)]
+pub struct Plan {
+    /// Site label.
+    pub site: String,
+    /// The services in the order of their stops.
+    pub services: Vec<PlannedService>,
+    /// Whether they are stopped.
+    pub mode: Mode,
+    /// Whether they stay stopped when the window closes as it should.
+    pub leave_stopped: bool,
+    /// Whether a run that cannot become a snapshot goes on all the same.
+    pub allow_capture: bool,
+    /// Time that one stop has.
+    pub stop_timeout: Duration,
+    /// Time that one start has.
+    pub start_timeout: Duration,
+    /// Time from the first stop to the start, at most.
+    pub max_downtime: Duration,
+    /// Time for processes to leave the tree after the stop.
+    pub wait_quiet: Duration,
+    /// What the operator said about evidence.
+    pub rules: Rules,
+}
+
+/// What a window needs of the machine.
+#[derive(Clone)]
+pub struct Context {
+    /// Where intents are kept.
+    pub store: IntentStore,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The wish to end.
+    pub interrupt: Interrupt,
+    /// What can be seen of processes and locks.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// A service that ran before and does not now (exit code 30).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NotRunning {
+    /// Its node.
+    pub node: String,
+    /// The service.
+    pub service: String,
+    /// What was seen.
+    pub why: String,
+    /// What a person types to start it.
+    pub hint: String,
+}
+
+impl NotRunning {
+    pub(super) fn new(intent: &IntentService, why: String) -> Self {
+        Self {
+            node: intent.node.clone(),
+            service: intent.service.clone(),
+            why,
+            hint: intent.how.start_by_hand(),
+        }
+    }
+
+    /// One line for a person.
+    #[must_use]
+    pub fn message(&self) -> String {
+        let Self { node, service, why, hint } = self;
+        format!(
+            "{service} on {node} is not running: {why}; start it with `{hint}` or `cabk window recover`"
+        )
+    }
+}
+
+/// A window that is closed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Restarted {
+    /// When it was open and what it was about.
+    pub record: WindowRecord,
+    /// All evidence, that of the start among it.
+    pub evidence: Vec<Evidence>,
+    /// What ran before and does not now.
+    pub not_running: Vec<NotRunning>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+/// A window whose intent is on disk. Nothing is stopped yet.
+pub struct Armed {
+    core: Core,
+}
+
+/// The services are stopped.
+pub struct Stopped {
+    core: Core,
+}
+
+/// The services are stopped, and processes had their time to leave the trees. Now is the time to
+/// read.
+pub struct Quiescent {
+    core: Core,
+    before: Look,
+}
+
+/// Proof that nothing moved while the sources were read (invariant 4): all evidence held.
+pub struct Undisturbed {
+    core: Core,
+}
+
+/// What was read may not be consistent: some evidence did not hold.
+pub struct Disturbed {
+    core: Core,
+}
+
+/// What a window came to.
+#[must_use]
+pub enum Proven {
+    /// All evidence held.
+    Undisturbed(Undisturbed),
+    /// Some did not.
+    Disturbed(Disturbed),
+}
+
+/// Asks every service for its status and puts the intent on disk.
+///
+/// # Errors
+/// [`ArmError`]: nothing was stopped, and no intent is left.
+pub fn arm(plan: Plan, context: Context, lock: &SiteLock) -> Result<Armed, ArmError> {
+    if lock.site() != plan.site {
+        return Err(ArmError::OtherSite(lock.site().to_owned()));
+    }
+    if plan.mode.stops() && context.store.read(&plan.site)?.is_some() {
+        return Err(ArmError::LeftBehind(plan.site));
+    }
+    let mut services = Vec::new();
+    for planned in &plan.services {
+        services.push(look_at(planned, &plan, &*context.clock)?);
+    }
+    if plan.mode.stops() {
+        if services.is_empty() {
+            return Err(ArmError::NoServices);
+        }
+        if !services.iter().any(Watched::ran) {
+            return Err(ArmError::NoneRuns(services[0].intent.service.clone()));
+        }
+    }
+    if context.interrupt.is_set() {
+        return Err(ArmError::Interrupted);
+    }
+    let mut stop_lock = None;
+    if plan.mode.stops() {
+        let clock = &*context.clock;
+        // Something that an earlier stop left alive may hold it; that is no reason to refuse.
+        stop_lock = StopLock::acquire(&context.store, &plan.site, Duration::ZERO, clock)?;
+        context.store.write(&intent_of(&plan, &services, clock)?)?;
+    }
+    let has_intent = plan.mode.stops();
+    let core = Core::new(plan, context, services, has_intent, stop_lock, lock.clone());
+    Ok(Armed { core })
+}
+
+fn look_at(planned: &PlannedService, plan: &Plan, clock: &dyn Clock) -> Result<Watched, ArmError> {
+    let (service, node) = (planned.service.label(), planned.service.node());
+    let was = ask(&*planned.service, clock).map_err(|source| match source {
+        ServiceError::UnknownUnit(_) | ServiceError::BadUnitName(_) => {
+            ArmError::NoSuchService { node: node.clone(), source: source.into() }
+        }
+        source => {
+            ArmError::Status { service: service.clone(), node: node.clone(), source: source.into() }
+        }
+    })?;
+    let goes_on = plan.allow_capture || plan.rules.asserts("service-stopped");
+    match &was.state {
+        ServiceState::Unknown(seen) if plan.mode.stops() && !goes_on => {
+            return Err(ArmError::Unknown { service, node, seen: seen.clone() });
+        }
+        ServiceState::Running if !plan.mode.stops() && !plan.allow_capture => {
+            return Err(ArmError::Runs { service, node });
+        }
+        _ => {}
+    }
+    Ok(Watched::new(Arc::clone(&planned.service), planned.how.clone(), was))
+}
+
+fn intent_of(plan: &Plan, services: &[Watched], clock: &dyn Clock) -> Result<Intent, ArmError> {
+    let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+    let now = clock.now();
+    let secs = i64::try_from(plan.max_downtime.as_secs()).unwrap_or(i64::MAX);
+    let deadline = Timestamp { secs: now.secs.saturating_add(secs), nanos: now.nanos };
+    let mut intent = Intent::new(&plan.site, now, deadline).map_err(ArmError::Identity)?;
+    intent.stop_timeout_ms = millis(plan.stop_timeout);
+    intent.start_timeout_ms = millis(plan.start_timeout);
+    intent.services = services.iter().map(|watched| watched.intent.clone()).collect();
+    Ok(intent)
+}
+
+fn give_up(mut core: Core, reason: AbortReason) -> Aborted {
+    Aborted { reason, restarted: Box::new(core.close(false)) }
+}
+
+macro_rules! abortable {
+    ($($phase:ident),*) => {$(
+        impl $phase {
+            /// Gives the window up: what was stopped is started, whatever the plan wished.
+            pub fn abort(self, reason: AbortReason) -> Aborted {
+                give_up(self.core, reason)
+            }
+
+            /// The evidence so far.
+            #[must_use]
+            pub fn evidence(&self) -> &[Evidence] {
+                &self.core.evidence
+            }
+
+            /// Time until the services are due again; `None` where none was stopped.
+            #[must_use]
+            pub fn time_left(&self) -> Option<Duration> {
+                self.core.time_left()
+            }
+        }
+    )*};
+}
+abortable!(Armed, Stopped, Quiescent, Undisturbed, Disturbed);
+
+impl Armed {
+    /// Stops what runs, in order. One that does not stop ends the window, and those that were
+    /// stopped are started again.
+    ///
+    /// # Errors
+    /// [`Aborted`].
+    pub fn stop(mut self) -> Result<Stopped, Aborted> {
+        match self.core.stop_all() {
+            Ok(()) => Ok(Stopped { core: self.core }),
+            Err(reason) => Err(give_up(self.core, reason)),
+        }
+    }
+}
+
+impl Stopped {
+    /// Waits for processes to leave the trees and the services' control groups, for at most the
+    /// plan's `wait_quiet`. What is still there afterwards goes into the evidence.
+    ///
+    /// # Errors
+    /// [`Aborted`] by a signal.
+    pub fn quiesce(self, trees: &Trees<'_>) -> Result<Quiescent, Aborted> {
+        const LONGEST: Duration = Duration::from_secs(1);
+        let core = self.core;
+        let clock = &*core.context.clock;
+        let began = clock.monotonic();
+        let mut pause = Duration::from_millis(25);
+        loop {
+            if core.context.interrupt.is_set() {
+                return Err(give_up(core, AbortReason::Interrupted));
+            }
+            let before = evidence::look(&*core.context.observer, trees, &core.plan.rules);
+            let waited = clock.monotonic().saturating_sub(began);
+            let mut left = core.plan.wait_quiet.saturating_sub(waited);
+            left = left.min(core.time_left().unwrap_or(Duration::MAX));
+            let quiet = before.breaking.is_empty() && core.groups_are_empty();
+            if quiet || left.is_zero() {
+                return Ok(Quiescent { core, before });
+            }
+            clock.sleep(pause.min(left));
+            pause = (pause * 2).min(LONGEST);
+        }
+    }
+}
+
+impl Quiescent {
+    /// Who still uses the trees, for a person; empty where nobody does.
+    #[must_use]
+    pub fn intruders(&self) -> &[String] {
+        &self.before.breaking
+    }
+
+    /// Whether the services are due again: a reader should end here, and say that it did not read
+    /// everything.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.core.is_over()
+    }
+
+    /// Looks a second time, and judges.
+    ///
+    /// # Errors
+    /// [`Aborted`] by a signal.
+    pub fn prove_unmoved(self, second: &SecondLook, trees: &Trees<'_>) -> Result<Proven, Aborted> {
+        let Self { mut core, before } = self;
+        if core.context.interrupt.is_set() {
+            return Err(give_up(core, AbortReason::Interrupted));
+        }
+        let observer = Arc::clone(&core.context.observer);
+        let rules = core.plan.rules.clone();
+        let after = evidence::look(&*observer, trees, &rules);
+        let node = observer.node();
+        let asserted = rules.asserts("sqlite-settled");
+        // Locks are listed by pid namespace too, and need no privilege to be seen.
+        let sees_host = after.scope.starts_with("host");
+        let blind = (!sees_host).then_some("locks of other pid namespaces are out of sight");
+        let scope = if sees_host { "host" } else { "pid namespace" };
+        let mut all = core.stopped_evidence();
+        all.push(evidence::processes(&before, &after, node.clone(), trees.paths, &rules));
+        all.extend(sqlite::settled(&second.sqlite, &*observer, blind, scope, asserted));
+        all.extend(evidence::trees(&second.trees, &node));
+        all.extend(evidence::sources(&second.sources, &node));
+        let held = all.iter().all(|one| one.held);
+        core.evidence = all;
+        Ok(if held {
+            Proven::Undisturbed(Undisturbed { core })
+        } else {
+            Proven::Disturbed(Disturbed { core })
+        })
+    }
+}
+
+impl Undisturbed {
+    /// Starts what ran before, and closes the window.
+    pub fn restart(mut self) -> Restarted {
+        let leave_stopped = self.core.plan.leave_stopped;
+        self.core.close(leave_stopped)
+    }
+}
+
+impl Disturbed {
+    /// Starts what ran before, and closes the window.
+    pub fn restart(mut self) -> Restarted {
+        let leave_stopped = self.core.plan.leave_stopped;
+        self.core.close(leave_stopped)
+    }
+
+    /// The checks that did not hold, a line each.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<String> {
+        let broken = self.core.evidence.iter().filter(|one| !one.held);
+        broken.map(|one| format!("{}: {}: {}", one.check, one.subject, one.detail)).collect()
+    }
+}

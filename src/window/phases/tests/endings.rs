@@ -1,0 +1,231 @@
+//! Invariant 5 in every ending that the process survives.
+
+use super::*;
+
+#[test]
+fn a_window_from_end_to_end() {
+    let world = World::new();
+    let armed = world.arm().unwrap();
+    let intent = world.store().read("prod").unwrap().unwrap();
+    assert!(world.web.is_running() && !intent.is_stale().unwrap());
+    assert_eq!(intent.services[0].how, unit("web"));
+    assert_eq!(intent.deadline.millis_since(intent.time), 30 * 60 * 1000);
+    let stopped = armed.stop().unwrap();
+    assert!(!world.web.is_running() && !world.worker.is_running());
+    let quiescent = stopped.quiesce(&trees(&HashSet::new())).unwrap();
+    assert_eq!(quiescent.intruders(), [] as [&str; 0]);
+    assert!(quiescent.time_left().unwrap() > 29 * MINUTE);
+    let proof = undisturbed(prove(quiescent));
+    let read = Consistent::mint("a tree", &proof);
+    let closed = proof.restart();
+    world.assert_in_order();
+    assert_eq!((read.get(), closed.record.downtime_ms), (&"a tree", Some(4000)));
+    assert_eq!(closed.record.started_at, Some(world.clock.now()));
+    let checks: Vec<(&str, &str)> =
+        closed.evidence.iter().map(|one| (&*one.check, &*one.subject)).collect();
+    assert_eq!(
+        checks,
+        [
+            ("service-stopped", "web"),
+            ("service-stopped", "worker"),
+            ("no-process-in-tree", ""),
+            ("tree-unchanged", "/srv"),
+            ("all-sources-read", "/srv"),
+            ("service-started", "worker"),
+            ("service-started", "web"),
+        ]
+    );
+    assert!(closed.evidence.iter().all(|one| one.held && one.how == How::Observed));
+    assert!(closed.record.nodes.iter().all(|node| node.runs_after == Some(true)));
+}
+
+#[test]
+fn a_stop_that_fails_starts_the_others_again() {
+    let world = World::new();
+    world.worker.script(SimFault::StopFails("no".into()));
+    let aborted = world.stop().err().unwrap();
+    assert!(matches!(&aborted.reason, AbortReason::Stop { service, .. } if service == "worker"));
+    let text = "the window was given up, and what had been stopped runs again";
+    assert_eq!(aborted.to_string(), text);
+    world.assert_in_order();
+}
+
+#[test]
+fn a_stop_that_hangs_is_given_up_in_time() {
+    let mut world = World::new();
+    world.plan.max_downtime = 20 * SECOND;
+    for how in [unit("web"), commands()] {
+        world.plan.services[0].how = how;
+        let began = world.clock.monotonic();
+        world.web.script(SimFault::StopHangs);
+        let aborted = world.stop().err().unwrap();
+        assert!(matches!(aborted.reason, AbortReason::Stop { .. }));
+        assert!(world.clock.monotonic() - began < 25 * SECOND, "no longer than the downtime");
+        world.assert_in_order();
+        assert!(!world.worker.calls().contains(&Action::Stop), "the next one is left alone");
+    }
+}
+
+#[test]
+fn a_start_that_fails_is_said_and_costs_no_proof() {
+    for fault in [SimFault::StartFails("no port".into()), SimFault::StartDies] {
+        let world = World::new();
+        let proof = undisturbed(prove(world.quiesce()));
+        world.web.script(fault);
+        let closed = proof.restart();
+        assert!(!world.web.is_running() && world.worker.is_running());
+        assert!(world.has_intent(), "for window recover");
+        assert_eq!(closed.not_running.len(), 1);
+        let message = closed.not_running[0].message();
+        assert!(message.starts_with("web on local is not running: "), "{message}");
+        assert!(message.contains("systemctl start web"), "{message}");
+        assert!((closed.record.started_at, closed.record.downtime_ms) == (None, None));
+        assert_eq!(closed.record.nodes[0].runs_after, Some(false));
+        assert_eq!(closed.evidence.iter().filter(|one| !one.held).count(), 1);
+        assert!(matches!(world.arm(), Err(ArmError::LeftBehind(_))));
+    }
+}
+
+#[test]
+fn signals_before_and_after_the_stop() {
+    let world = World::new();
+    let armed = world.arm().unwrap();
+    world.interrupt.trigger();
+    let aborted = armed.stop().err().unwrap();
+    assert!(matches!(aborted.reason, AbortReason::Interrupted));
+    assert!(aborted.to_string().ends_with("nothing had been stopped"));
+    assert!(!world.web.calls().contains(&Action::Stop));
+    world.assert_in_order();
+    assert!(matches!(world.arm(), Err(ArmError::Interrupted)));
+    world.assert_in_order();
+
+    let mut world = World::new();
+    world.plan.services[0].service = Arc::new(Hasty(world.web.clone(), world.interrupt.clone()));
+    let aborted = world.stop().err().unwrap();
+    assert!(matches!(aborted.reason, AbortReason::Interrupted));
+    assert!(!world.worker.calls().contains(&Action::Stop));
+    assert_eq!(aborted.restarted.record.downtime_ms, Some(2000));
+    world.assert_in_order();
+}
+
+#[test]
+fn signals_while_waiting_and_while_reading() {
+    let world = World::new();
+    let stopped = world.stop().unwrap();
+    world.interrupt.trigger();
+    let aborted = stopped.quiesce(&trees(&HashSet::new())).err().unwrap();
+    assert!(matches!(aborted.reason, AbortReason::Interrupted));
+    world.assert_in_order();
+
+    let world = World::new();
+    let quiescent = world.quiesce();
+    world.interrupt.trigger();
+    let aborted = quiescent.prove_unmoved(&all_well(), &trees(&HashSet::new())).err().unwrap();
+    assert!(matches!(aborted.reason, AbortReason::Interrupted));
+    world.assert_in_order();
+
+    let world = World::new();
+    let aborted = world.quiesce().abort(AbortReason::Reading("disk gone".into()));
+    assert_eq!(chain(&aborted).matches("disk gone").count(), 1);
+    world.assert_in_order();
+}
+
+#[test]
+fn what_did_not_run_is_left_alone() {
+    let world = World::new();
+    world.worker.set_running(false);
+    let closed = undisturbed(prove(world.quiesce())).restart();
+    assert!(world.web.is_running() && !world.worker.is_running());
+    assert_eq!(world.worker.calls(), [Action::Status, Action::Status]);
+    assert_eq!(
+        (closed.record.nodes[1].ran_before, closed.record.nodes[1].runs_after),
+        (false, None)
+    );
+    assert!(!world.has_intent());
+}
+
+#[test]
+fn dropping_any_phase_starts_the_services() {
+    let world = World::new();
+    drop(world.arm().unwrap());
+    world.assert_in_order();
+    drop(world.stop().unwrap());
+    world.assert_in_order();
+    drop(world.quiesce());
+    world.assert_in_order();
+    drop(undisturbed(prove(world.quiesce())));
+    world.assert_in_order();
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _quiescent = world.quiesce();
+        panic!("a reader's mistake");
+    }));
+    assert!(panicked.is_err());
+    world.assert_in_order();
+}
+
+#[test]
+fn leaving_it_stopped_holds_for_a_window_that_closes_as_it_should() {
+    let mut world = World::new();
+    world.plan.leave_stopped = true;
+    let closed = undisturbed(prove(world.quiesce())).restart();
+    assert!(!world.web.is_running() && !world.has_intent());
+    assert!(closed.not_running.is_empty() && closed.warnings.len() == 1);
+    assert_eq!(closed.record.started_at, None);
+    world.web.set_running(true);
+    world.worker.set_running(true);
+    drop(world.quiesce());
+    world.assert_in_order();
+}
+
+#[test]
+fn refusals_before_anything_is_stopped() {
+    let mut world = World::new();
+    let stops = |world: &World| world.web.calls().contains(&Action::Stop);
+    world.web.set_running(false);
+    world.worker.set_running(false);
+    assert!(matches!(world.arm(), Err(ArmError::NoneRuns(_))));
+    world.plan.mode = Mode::AlreadyStopped;
+    drop(world.arm().unwrap());
+    world.web.set_running(true);
+    assert!(matches!(world.arm(), Err(ArmError::Runs { .. })));
+    world.plan.mode = Mode::StopAndStart;
+    (0..3).for_each(|_| world.web.script(SimFault::StatusUnknown("exit code 4".into())));
+    assert!(matches!(world.arm(), Err(ArmError::Unknown { .. })));
+    (0..3).for_each(|_| world.web.script(SimFault::StatusFails("bus".into())));
+    assert!(matches!(world.arm(), Err(ArmError::Status { .. })));
+    world.web.script(SimFault::StatusFails("only once".into()));
+    drop(world.arm().unwrap());
+    let unknown =
+        Arc::new(crate::host::systemd::Systemd::new("cabk-no.service", world.clock.clone()));
+    let mut unknown = Arc::into_inner(unknown).unwrap().unwrap();
+    unknown.program = world.dir.path().join("systemctl");
+    std::fs::write(
+        &unknown.program,
+        "#!/bin/sh\necho LoadState=not-found\necho ActiveState=inactive\n",
+    )
+    .unwrap();
+    std::fs::set_permissions(&unknown.program, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .unwrap();
+    world.plan.services[1].service = Arc::new(unknown);
+    assert!(matches!(world.arm(), Err(ArmError::NoSuchService { .. })));
+    world.plan.services.clear();
+    assert!(matches!(world.arm(), Err(ArmError::NoServices)));
+    assert!(!stops(&world) && !world.has_intent());
+}
+
+#[test]
+fn obstacles_are_seen_before_anything_is_stopped() {
+    use crate::window::before::obstacles;
+    let mut world = World::new();
+    let set = HashSet::new();
+    let found = |world: &World| obstacles(&world.plan, &*world.observer, &trees(&set));
+    assert!(found(&world).is_empty());
+    world.scripted([used_by(42, writer())]);
+    assert!(found(&world)[0].starts_with("no-process-in-tree: process 42"));
+    world.observer.scans.lock().unwrap()[0] = clean();
+    world.observer.scans.lock().unwrap()[0].scope.pid_namespace_is_host = false;
+    assert_eq!(found(&world).len(), 1);
+    world.plan.rules.asserts = vec!["no-process-in-tree".into()];
+    assert!(found(&world).is_empty());
+    assert!(!world.web.calls().contains(&Action::Stop));
+}

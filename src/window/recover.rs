@@ -1,0 +1,320 @@
+//! Starting what a run that is dead had stopped. Doing it again changes nothing.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::chain;
+use super::intent::{Intent, IntentError, IntentService, IntentStore, Prior, ServiceKind};
+use super::phases::NotRunning;
+use super::running::{self, Started, wait_for};
+use super::site_lock::{LockError, SiteLock, StopLock};
+use crate::base::time::Timestamp;
+use crate::host::clock::Clock;
+use crate::host::commands::{CommandService, Commands};
+use crate::host::service::{Service, ServiceError, ServiceState};
+use crate::host::signal::Interrupt;
+use crate::host::systemd::Systemd;
+
+#[cfg(test)]
+mod tests;
+
+/// Time that a start by commands, asked for by whoever died, has to show.
+const LATE_START: Duration = Duration::from_secs(2);
+
+/// Longest time for a stop that is under way to end.
+const LATE_STOP: Duration = Duration::from_secs(600);
+
+/// Makes a service out of what an intent says of it.
+pub type MakeService<'a> =
+    &'a dyn Fn(&Intent, &IntentService) -> Result<Arc<dyn Service>, ServiceError>;
+
+/// What came of one service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It was started, or was seen running.
+    Runs(String),
+    /// It did not run before, and was left alone.
+    LeftAlone,
+    /// It ran before and does not run now.
+    NotRunning(NotRunning),
+}
+
+/// One service of an intent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Recovered {
+    /// Site label.
+    pub site: String,
+    /// The node.
+    pub node: String,
+    /// The service.
+    pub service: String,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What a recovery did.
+#[derive(Debug, Default)]
+pub struct Recovery {
+    /// Service by service, those of intents without an owner.
+    pub services: Vec<Recovered>,
+    /// Sites whose window is open and whose owner lives: they were left alone.
+    pub open: Vec<String>,
+    /// Intents that could not be read or removed, or sites that could not be locked. They need a
+    /// person.
+    pub errors: Vec<RecoverError>,
+}
+
+impl Recovery {
+    /// What ran before and does not now (exit code 30).
+    pub fn not_running(&self) -> impl Iterator<Item = &NotRunning> {
+        self.services.iter().filter_map(|one| match &one.outcome {
+            Outcome::NotRunning(what) => Some(what),
+            _ => None,
+        })
+    }
+
+    fn add(&mut self, other: Self) {
+        self.services.extend(other.services);
+        self.open.extend(other.open);
+        self.errors.extend(other.errors);
+    }
+}
+
+/// What kept an intent from being recovered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecoverError {
+    /// The intent is damaged, or the state directory cannot be used.
+    #[error("a window that was left open cannot be recovered")]
+    Intent(#[from] IntentError),
+    /// The site's lock.
+    #[error("the site {site} cannot be locked")]
+    Lock {
+        /// Site label.
+        site: String,
+        /// What happened.
+        source: LockError,
+    },
+    /// Whether the owner lives cannot be told.
+    #[error("it cannot be told whether the owner of {site}'s window lives")]
+    Owner {
+        /// Site label.
+        site: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+}
+
+/// A service of this machine, as an intent describes it.
+///
+/// # Errors
+/// A unit name that cannot be one.
+pub fn local_service(
+    intent: &Intent,
+    service: &IntentService,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn Service>, ServiceError> {
+    Ok(match &service.how {
+        ServiceKind::Systemd { unit } => {
+            let systemd = Systemd::new(unit, Arc::clone(clock))?;
+            if let Some(group) = &service.cgroup {
+                systemd.remember_cgroup(group);
+            }
+            Arc::new(systemd)
+        }
+        ServiceKind::Commands { stop, start, status } => {
+            let commands = Commands {
+                stop: stop.into(),
+                start: start.into(),
+                status: status.as_ref().map(Into::into),
+            };
+            let (site, node) = (intent.site.as_ref(), &service.node);
+            Arc::new(CommandService::new(commands, site, node, Arc::clone(clock)))
+        }
+    })
+}
+
+/// Recovers all intents whose owner is dead; with `force` those of living owners too.
+///
+/// # Errors
+/// Where the state directory cannot be listed. What is wrong with a single intent is in the result
+/// and does not keep the others from being recovered.
+pub fn recover(
+    state_dir: &Path,
+    make: MakeService<'_>,
+    clock: &dyn Clock,
+    force: bool,
+) -> Result<Recovery, IntentError> {
+    let store = IntentStore::open(state_dir);
+    let mut all = Recovery::default();
+    for intent in store.list()? {
+        match intent {
+            Ok(intent) => all.add(one_site(&store, &intent, make, clock, force)),
+            Err(error) => all.errors.push(error.into()),
+        }
+    }
+    Ok(all)
+}
+
+/// Recovers the intent of a site whose lock the caller holds: nobody else can be in its window.
+///
+/// # Errors
+/// [`IntentError`] where the intent cannot be read.
+pub fn recover_locked(
+    store: &IntentStore,
+    lock: &SiteLock,
+    make: MakeService<'_>,
+    clock: &dyn Clock,
+) -> Result<Recovery, IntentError> {
+    let intent = store.read(lock.site())?;
+    Ok(intent.map(|intent| start_all(store, &intent, make, clock)).unwrap_or_default())
+}
+
+fn one_site(
+    store: &IntentStore,
+    intent: &Intent,
+    make: MakeService<'_>,
+    clock: &dyn Clock,
+    force: bool,
+) -> Recovery {
+    let site = &intent.site;
+    let failed = |error| Recovery { errors: vec![error], ..Recovery::default() };
+    // A signal does not keep a service down.
+    let taken = SiteLock::acquire(store, site, Duration::ZERO, clock, &Interrupt::manual());
+    let _lock = match taken {
+        Ok(lock) => Some(lock),
+        Err(LockError::Busy { .. }) if force => None,
+        Err(LockError::Busy { .. }) => {
+            return Recovery { open: vec![site.clone()], ..Recovery::default() };
+        }
+        Err(source) => return failed(RecoverError::Lock { site: site.clone(), source }),
+    };
+    // It may have been recovered, or replaced, while the lock was not held.
+    let intent = match store.read(site) {
+        Ok(Some(intent)) => intent,
+        Ok(None) => return Recovery::default(),
+        Err(error) => return failed(error.into()),
+    };
+    match intent.is_stale() {
+        _ if force => {}
+        Ok(true) => {}
+        Ok(false) => return Recovery { open: vec![site.clone()], ..Recovery::default() },
+        Err(source) => return failed(RecoverError::Owner { site: site.clone(), source }),
+    }
+    start_all(store, &intent, make, clock)
+}
+
+fn start_all(
+    store: &IntentStore,
+    intent: &Intent,
+    make: MakeService<'_>,
+    clock: &dyn Clock,
+) -> Recovery {
+    let mut done = Recovery::default();
+    // A stop that the dead owner asked for may be under way: its end comes first.
+    let stop_timeout = Duration::from_millis(intent.stop_timeout_ms).min(LATE_STOP);
+    let _stopping = StopLock::acquire(store, &intent.site, stop_timeout, clock);
+    for service in intent.services.iter().rev() {
+        let outcome = start_one(intent, service, make, clock);
+        done.services.push(Recovered {
+            site: intent.site.clone(),
+            node: service.node.clone(),
+            service: service.service.clone(),
+            outcome,
+        });
+    }
+    if done.not_running().next().is_none()
+        && let Err(error) = store.remove(&intent.site)
+    {
+        done.errors.push(error.into());
+    }
+    done
+}
+
+fn start_one(
+    intent: &Intent,
+    service: &IntentService,
+    make: MakeService<'_>,
+    clock: &dyn Clock,
+) -> Outcome {
+    if service.prior == Prior::Stopped {
+        return Outcome::LeftAlone;
+    }
+    let not = |why: String| Outcome::NotRunning(NotRunning::new(service, why));
+    let real = match make(intent, service) {
+        Ok(real) => real,
+        Err(error) => return not(chain(&error)),
+    };
+    if matches!(&service.how, ServiceKind::Commands { status: Some(_), .. }) {
+        // The dead owner's own start may be under way, and a second one might run beside it.
+        wait_for(&*real, &ServiceState::Running, LATE_START, clock);
+    }
+    let timeout = Duration::from_millis(intent.start_timeout_ms);
+    match running::start(&*real, &service.how, &service.was(), timeout, clock) {
+        Started::Seen(detail) | Started::Believed(detail) => Outcome::Runs(detail),
+        Started::Not(why) => not(why),
+    }
+}
+
+/// One service in `window status`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct OpenNode {
+    /// Site label.
+    pub site: String,
+    /// The node.
+    pub node: String,
+    /// The service.
+    pub service: String,
+    /// Whether it ran before the window.
+    pub ran_before: bool,
+}
+
+/// What stands in the state directory.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct WindowStatus {
+    /// Whether a window was opened and not closed.
+    pub open: bool,
+    /// Whether the owner of one of them is dead: `window recover` is due.
+    pub stale: bool,
+    /// When the oldest was opened.
+    pub since: Option<Timestamp>,
+    /// The services of all.
+    pub nodes: Vec<OpenNode>,
+    /// Files that cannot be read.
+    pub problems: Vec<String>,
+}
+
+/// Which windows are open, and whether anybody is in them.
+///
+/// # Errors
+/// Where the state directory cannot be listed.
+pub fn status(state_dir: &Path) -> Result<WindowStatus, IntentError> {
+    let mut status = WindowStatus::default();
+    for intent in IntentStore::open(state_dir).list()? {
+        status.open = true;
+        let intent = match intent {
+            Ok(intent) => intent,
+            Err(error) => {
+                // Nobody can be asked about it, so it needs a person.
+                status.stale = true;
+                status.problems.push(chain(&error));
+                continue;
+            }
+        };
+        match intent.is_stale() {
+            Ok(stale) => status.stale |= stale,
+            Err(error) => status.problems.push(format!("{}: {error}", intent.site)),
+        }
+        status.since = Some(status.since.map_or(intent.time, |since| since.min(intent.time)));
+        status.nodes.extend(intent.services.iter().map(|service| OpenNode {
+            site: intent.site.clone(),
+            node: service.node.clone(),
+            service: service.service.clone(),
+            ran_before: service.prior != Prior::Stopped,
+        }));
+    }
+    Ok(status)
+}
