@@ -2,5 +2,6 @@
 
 pub mod session;
 pub mod snapshot;
+pub mod sources;
 
 pub use crate::base::progress;
