@@ -10,6 +10,7 @@ pub mod global;
 pub mod output;
 pub mod password;
 pub mod progress;
+pub mod wanted;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
