@@ -15,10 +15,12 @@ use crate::format::control::HexBytes;
 use crate::format::manifest::{RecordKind, SourceRecord};
 use crate::host::signal::Interrupt;
 use crate::host::users::SystemOwners;
+use crate::intake::forest::IntakeError;
 use crate::ops::session::{self, Location, SessionError};
 use crate::ops::snapshot::{CommitFault, SnapshotError, SnapshotInput, snapshot};
 use crate::ops::sources::{Wanted, connect_version};
 use crate::store::repository::Unlock;
+use crate::store::writer::WriteError;
 use crate::window::evidence::Rules;
 use crate::window::phases::{AbortReason, Aborted, ArmError, Plan};
 use crate::window::site_lock::LockError;
@@ -210,8 +212,12 @@ fn failed(error: &SnapshotError) -> CliError {
             }
             shown
         }
-        SnapshotError::Intake(crate::intake::forest::IntakeError::Interrupted) => {
+        SnapshotError::Intake(IntakeError::Interrupted) => {
             CliError::from_error(Kind::Interrupted, error)
+        }
+        SnapshotError::Intake(IntakeError::Write(WriteError::MinFree { .. })) => {
+            CliError::from_error(Kind::Refused, error)
+                .hint("`min_free` in [repository] says how much must stay free")
         }
         _ => CliError::from_error(Kind::Failed, error),
     }
