@@ -51,7 +51,9 @@ pub fn repository(error: &RepositoryError) -> CliError {
             "this is cabk {}: use the version that wrote the repository, or a later one",
             env!("CARGO_PKG_VERSION")
         )),
-        RepositoryError::WrongKey { .. } => CliError::from_error(Kind::WrongKey, error),
+        RepositoryError::WrongKey { .. } | RepositoryError::WrongMaster => {
+            CliError::from_error(Kind::WrongKey, error)
+        }
         RepositoryError::NeedsKey => CliError::from_error(Kind::NoPassword, error),
         RepositoryError::LastKey => CliError::from_error(Kind::Refused, error)
             .hint("add another key first, with `cabk key add`"),
