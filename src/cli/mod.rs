@@ -6,11 +6,12 @@ pub mod complete;
 pub mod config;
 pub mod env;
 pub mod exit;
-pub mod failures;
+pub mod fault;
 pub mod global;
 pub mod output;
 pub mod password;
 pub mod progress;
+pub mod session;
 pub mod wanted;
 
 use std::ffi::OsString;
