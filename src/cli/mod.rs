@@ -55,6 +55,7 @@ fn dispatch(cli: Cli, said: &Arc<Warnings>) -> Result<Exit, CliError> {
         Command::Man(args) => commands::man::run(Out::stdout(json), &args),
         // ---- TO BE FILLED: one arm for each verb, such as
         // Command::Init(args) => with_context(global, said, |c| commands::init::run(c, &args)),
+        Command::Check(args) => with_context(global, said, |c| commands::check::run(c, &args)),
         other => with_context(global, said, |_| Err(CliError::not_built_in(other.name()))),
         // ---- end of what is to be filled
     }
