@@ -165,13 +165,11 @@ fn look(
     check::leases(repository, ledger)?;
     let manifests = check::manifests(repository, ledger)?;
     // Read after the manifests: what is forgotten is noted before its manifest is deleted.
-    let forgotten: HashSet<ManifestId> =
-        check::notes(repository, ledger)?.into_iter().collect();
+    let forgotten: HashSet<ManifestId> = check::notes(repository, ledger)?.into_iter().collect();
     missing_manifests(session, options, &manifests, &forgotten, ledger)?;
     let view = check::index(repository, options.scratch, ledger, &inner)?;
     let until = options.max_duration.map(|length| begun.saturating_add(length));
-    let data =
-        check::read_data(repository, &view, options.read_data, until, ledger, &inner)?;
+    let data = check::read_data(repository, &view, options.read_data, until, ledger, &inner)?;
     let accelerator = Arc::clone(&view.accelerator);
     let reader = Reader::new(Arc::clone(repository), accelerator, READ_CACHE);
     check::reach(&reader, &manifests, ledger, &inner)?;

@@ -2,5 +2,7 @@
 
 pub mod check;
 pub mod session;
+pub mod snapshot;
+pub mod sources;
 
 pub use crate::base::progress;

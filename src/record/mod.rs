@@ -2,4 +2,5 @@
 //! of it.
 
 pub mod catalogue;
+pub mod commit;
 pub mod memory;

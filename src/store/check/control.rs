@@ -40,9 +40,7 @@ pub(super) fn bytes(
 /// Whether an object of a newer version is one: its last bytes are the checksum of all before. A
 /// flipped bit in the version is damage.
 pub(super) fn is_summed(bytes: &[u8]) -> bool {
-    bytes
-        .split_last_chunk::<32>()
-        .is_some_and(|(front, sum)| blake3::hash(front).as_bytes() == sum)
+    bytes.split_last_chunk::<32>().is_some_and(|(front, sum)| blake3::hash(front).as_bytes() == sum)
 }
 
 /// Reads and opens a control object; `hashed` where its name is the hash of its bytes.

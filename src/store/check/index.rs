@@ -234,11 +234,8 @@ fn entry_of(
     let range = |at: u64, bytes: usize| repository.backend().get_range(&name, at, bytes).ok();
     let read = || -> Option<SegmentPack> {
         let header = super::super::salvage::header_of(&range(0, 64)?).ok()?;
-        let trailer = Trailer::decode(&range(
-            len.checked_sub(TRAILER_LEN as u64)?,
-            TRAILER_LEN,
-        )?)
-        .ok()?;
+        let trailer =
+            Trailer::decode(&range(len.checked_sub(TRAILER_LEN as u64)?, TRAILER_LEN)?).ok()?;
         let footer_len = trailer.footer_len as usize;
         let at = len.checked_sub(TRAILER_LEN as u64 + u64::from(trailer.footer_len))?;
         let mut footer = range(at, footer_len)?;
