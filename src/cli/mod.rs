@@ -58,6 +58,7 @@ fn dispatch(cli: Cli, said: &Arc<Warnings>) -> Result<Exit, CliError> {
         Command::Man(args) => commands::man::run(Out::stdout(json), &args),
         // ---- TO BE FILLED: one arm for each verb, such as
         // Command::Init(args) => with_context(global, said, |c| commands::init::run(c, &args)),
+        Command::Check(args) => with_context(global, said, |c| commands::check::run(c, &args)),
         Command::Snapshot(args) => {
             with_context(global, said, |c| commands::snapshot::run(c, &args))
         }
