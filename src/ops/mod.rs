@@ -1,3 +1,4 @@
 //! One verb a file.
 
 pub mod progress;
+pub mod restore;

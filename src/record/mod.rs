@@ -1,1 +1,5 @@
 //! Snapshots and captures.
+
+pub mod capture;
+pub mod open;
+pub mod snapshot;

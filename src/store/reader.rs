@@ -12,12 +12,12 @@ use crate::base::id::ChunkId;
 use crate::base::limits;
 use crate::codec::compress::{CompressError, Decompressor};
 use crate::codec::seal::ObjectKey;
+use crate::format::DecodeError;
 use crate::format::content::{ChunkRef, Content, List};
 use crate::format::header::{Header, ObjectKind};
 use crate::format::pack::{ChunkKind, Packing};
 use crate::format::segment::chunk_key;
 use crate::format::tree::{Entry, Page};
-use crate::format::DecodeError;
 
 /// What went wrong on the way back.
 #[derive(Debug, thiserror::Error)]
@@ -157,11 +157,9 @@ impl Reader {
     /// # Errors
     /// As [`Self::block`].
     pub fn read_block(&self, at: &Location) -> Result<Vec<u8>, ReadError> {
-        let pack = self.accelerator.pack(at.pack).ok_or_else(|| {
-            RepositoryError::Damaged {
-                object: "the local index".into(),
-                source: DecodeError::Invalid { what: "pack number" },
-            }
+        let pack = self.accelerator.pack(at.pack).ok_or_else(|| RepositoryError::Damaged {
+            object: "the local index".into(),
+            source: DecodeError::Invalid { what: "pack number" },
         })?;
         let name = ObjectName::pack(&pack.id);
         if at.body_len as usize > limits::BLOCK_SEALED_MAX {
@@ -227,10 +225,8 @@ impl Reader {
             Some(bytes) if self.repository.namer().name(kind, bytes) == *id => Ok(bytes),
             _ => {
                 let pack = self.accelerator.pack(at.pack).map(|p| ObjectName::pack(&p.id));
-                Err(pack.map_or(ReadError::Missing(*id), |pack| ReadError::Content {
-                    id: *id,
-                    pack,
-                }))
+                Err(pack
+                    .map_or(ReadError::Missing(*id), |pack| ReadError::Content { id: *id, pack }))
             }
         }
     }

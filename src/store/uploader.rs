@@ -1,13 +1,13 @@
 //! The one thread that puts packs and publishes index segments.
 
-use std::sync::mpsc::{sync_channel, Receiver, SyncSender};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::accelerator::seal_segment;
 use super::repository::RepositoryError;
-use super::writer::{check_free, PutPack, Shared, WriteError};
+use super::writer::{PutPack, Shared, WriteError, check_free};
 use crate::backend::{BackendError, ObjectName};
 use crate::format::segment::{Segment, SegmentPack};
 use crate::host::clock::Clock;

@@ -18,7 +18,7 @@ use crate::base::id::ChunkId;
 use crate::base::limits;
 use crate::codec::compress::{CompressError, Compressor, Effort};
 use crate::format::pack::{BlockTable, ChunkKind, Class, TableEntry};
-use crate::format::segment::{chunk_key, ChunkKey};
+use crate::format::segment::{ChunkKey, chunk_key};
 use crate::host::clock::Clock;
 
 /// A pack is closed when it has this many bytes.

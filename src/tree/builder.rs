@@ -3,9 +3,7 @@
 
 use crate::base::id::ChunkId;
 use crate::format::pack::{ChunkKind, Class};
-use crate::format::tree::{
-    Entry, Page, PageRef, PAGE_CUT_MASK, PAGE_NAMES_CUT, PAGE_NAMES_MIN,
-};
+use crate::format::tree::{Entry, PAGE_CUT_MASK, PAGE_NAMES_CUT, PAGE_NAMES_MIN, Page, PageRef};
 use crate::store::writer::{Worker, WriteError};
 
 /// Bytes of a page's entries above which it is closed whatever the names.

@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError, RwLock};
 use redb::{Database, ReadOnlyTable, ReadableDatabase};
 
 pub use scan::{DirRecord, Generation};
-pub use sync::{read_segment, seal_segment, SyncReport};
+pub use sync::{SyncReport, read_segment, seal_segment};
 pub use tables::Location;
 
 use super::filter::Filter;
