@@ -32,7 +32,7 @@ use crate::store::reader::Reader;
 use crate::store::writer::{WriteError, WriteStats, Writer, WriterOptions};
 use crate::window::evidence::SecondLook;
 use crate::window::intent::{IntentError, IntentStore};
-use crate::window::observe::{ThisMachine, Trees};
+use crate::window::observe::{Observer, ThisMachine, Trees};
 use crate::window::phases::{
     AbortReason, Aborted, ArmError, Context, NotRunning, Plan, Proven, Quiescent, Restarted, arm,
 };
@@ -60,6 +60,8 @@ pub struct SnapshotInput<'a> {
     pub tags: Vec<String>,
     /// Read ahead while the service lives.
     pub precopy: bool,
+    /// How long to postpone the stop until nothing but the server itself uses the sources.
+    pub wait_idle: Duration,
     /// How long to wait for another window of the site.
     pub lock_wait: Duration,
     /// Bytes that must stay free.
@@ -221,6 +223,9 @@ pub fn snapshot(
     let read = match done {
         Ok(read) => read,
         Err(error) => {
+            drop(run);
+            // Waits for packs on their way: nothing is put without a lease.
+            drop(writer);
             // The first error is the one to tell; a lease that stays is cleared by the next run.
             let _ = lease.release();
             return Err(error);
@@ -304,6 +309,7 @@ impl Run<'_> {
         let observer = Arc::new(ThisMachine);
         let trees =
             |set| Trees { set, roots: &surfaces.roots, paths: &input.plan.roots, exclude: &own };
+        self.wait_idle(&*observer, &trees(&before));
         against.extend(crate::window::before::obstacles(
             &input.window,
             &*observer,
@@ -342,6 +348,31 @@ impl Run<'_> {
             Proven::Disturbed(window) => (Err(forest), window.restart()),
         };
         Ok(ReadInWindow { forest, restarted, time })
+    }
+
+    /// Postpones the stop while the server's children, or anybody else, use the sources: renderings
+    /// outlive a stop and would hold the window open.
+    fn wait_idle(&self, observer: &dyn Observer, trees: &Trees<'_>) {
+        let input = self.input;
+        if input.wait_idle.is_zero() || !input.window.mode.stops() {
+            return;
+        }
+        input.progress.phase("waiting for renderings to end", None);
+        let servers =
+            input.window.services.iter().filter_map(|s| s.service.status().ok()?.main_pid);
+        let mut tolerated = trees.exclude.to_vec();
+        tolerated.extend(servers);
+        let began = input.clock.monotonic();
+        loop {
+            let uses = observer.scan(&Trees { exclude: &tolerated, ..*trees });
+            // What cannot be looked at is the obstacles' to tell.
+            let idle = uses.map_or(true, |found| found.uses.is_empty());
+            let waited = input.clock.monotonic().saturating_sub(began);
+            if idle || waited >= input.wait_idle || input.interrupt.is_set() {
+                return;
+            }
+            input.clock.sleep(Duration::from_secs(1).min(input.wait_idle - waited));
+        }
     }
 
     /// Reads while the service lives: fills store and scan cache, commits nothing.
