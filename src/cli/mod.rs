@@ -59,6 +59,7 @@ fn dispatch(cli: Cli, said: &Arc<Warnings>) -> Result<Exit, CliError> {
         // ---- TO BE FILLED: one arm for each verb, such as
         // Command::Init(args) => with_context(global, said, |c| commands::init::run(c, &args)),
         Command::Check(args) => with_context(global, said, |c| commands::check::run(c, &args)),
+        Command::Restore(args) => with_context(global, said, |c| commands::restore::run(c, &args)),
         Command::Snapshot(args) => {
             with_context(global, said, |c| commands::snapshot::run(c, &args))
         }

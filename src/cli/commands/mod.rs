@@ -4,3 +4,4 @@ pub mod check;
 pub mod completions;
 pub mod man;
 pub mod snapshot;
+pub mod restore;
