@@ -19,10 +19,9 @@ use crate::format::tree::{
     Entry, Layout, Meta, Node, Stretch, StretchMap, data_len, decode_stretches,
 };
 use crate::host::fs::{InodeKind, SourceDir, Stat, TargetDir};
+use crate::store::cut::SQLITE_MAGIC;
 use crate::store::reader::ReadError;
 
-/// What a SQLite database begins with.
-const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 /// What SQLite keeps beside a database.
 const COMPANIONS: [&[u8]; 3] = [b"-wal", b"-shm", b"-journal"];
 
@@ -332,7 +331,7 @@ impl Walker<'_, '_> {
         let Some(slash) = self.path.iter().rposition(|&b| b == b'/') else { return true };
         let path = [&self.path[..=slash], name].concat();
         let taken = self.stack.last().is_some_and(|frame| frame.is_taken());
-        self.run.select.choose(&path, false, taken) == super::select::Choice::Take
+        self.run.select.choose(&path, super::select::Is::Leaf, taken) == super::select::Choice::Take
     }
 
     fn is_sqlite(&self, content: &Content, layout: &Layout) -> Result<bool, RestoreError> {

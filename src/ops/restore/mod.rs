@@ -50,7 +50,7 @@ use marker::Found;
 use owners::{OwnerMap, OwnerRules};
 use place::{DirNode, Dirs};
 use run::Run;
-use select::{Choice, Select};
+use select::{Choice, Is, Select};
 use walk::{State, Walker};
 
 /// Where a snapshot goes.
@@ -364,7 +364,7 @@ fn owners_used(
     let (mut uids, mut gids) = (HashSet::new(), HashSet::new());
     let Node::Dir { tree, .. } = &root.node else { return Ok((uids, gids)) };
     let mut path = Vec::new();
-    let taken = select.choose(b"/", true, false) == Choice::Take;
+    let taken = select.choose(b"/", Is::Way, false) == Choice::Take;
     let mut stack = vec![(DirCursor::new(*tree), 0, taken)];
     while let Some((cursor, len, taken)) = stack.last_mut() {
         path.truncate(*len);
@@ -376,8 +376,7 @@ fn owners_used(
         };
         path.push(b'/');
         path.extend_from_slice(&entry.name);
-        let is_dir = matches!(entry.node, Node::Dir { .. });
-        let choice = select.choose(&path, is_dir, *taken);
+        let choice = select.choose(&path, Is::of(&entry.node), *taken);
         if choice == Choice::Skip {
             continue;
         }

@@ -11,7 +11,7 @@ use super::attributes::{CASEFOLD_FLAG, LOCKING_FLAGS};
 use super::batch::{Batch, Finish};
 use super::place::DirNode;
 use super::run::{Run, add};
-use super::select::Choice;
+use super::select::{Choice, Is};
 use super::staging::{self, Staging};
 use super::{Action, RestoreError};
 use crate::base::id::ChunkId;
@@ -136,7 +136,7 @@ impl<'r, 'a> Walker<'r, 'a> {
         let Node::Dir { tree, partial } = entry.node else {
             return Err(RestoreError::Usage("the root of a restore is a directory".into()));
         };
-        let choice = self.run.select.choose(&self.path_or_root(), true, false);
+        let choice = self.run.select.choose(&self.path_or_root(), Is::Way, false);
         let mut frame = Frame {
             node: root,
             cursor: cursor.unwrap_or_else(|| DirCursor::new(tree)),
@@ -216,7 +216,7 @@ impl<'r, 'a> Walker<'r, 'a> {
         let select = &self.run.select;
         let choice = match frame.taken && select.is_simple() {
             true => Choice::Take,
-            false => select.choose(&self.path, is_dir, frame.taken),
+            false => select.choose(&self.path, Is::of(&entry.node), frame.taken),
         };
         match (choice, is_dir) {
             (Choice::Skip, _) | (Choice::Descend, false) => {
