@@ -283,7 +283,7 @@ impl Run<'_> {
     /// Finds where each chunk lies, and sorts by that.
     fn locate(&self, jobs: &[FileJob], uses: &mut [Use]) -> Result<(), RestoreError> {
         const SLICE: usize = 2048;
-        uses.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        uses.sort_unstable_by_key(|u| u.id);
         let slices: Vec<_> = uses.chunks_mut(SLICE).map(std::sync::Mutex::new).collect();
         self.in_parallel(slices.len(), &|at| {
             let mut slice = super::run::lock(&slices[at]);

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use super::attributes::{Before, On};
 use super::batch::{FileJob, LinkJob, Walked};
+use super::frame::State;
 use super::place::DirNode;
 use super::run::add;
-use super::walk::{State, Walker};
+use super::walk::Walker;
 use super::write::Failure;
 use super::{Action, RestoreError};
 use crate::base::limits;
