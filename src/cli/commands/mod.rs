@@ -1,4 +1,13 @@
 //! One file for each command: intent, the verb's call, and how its result is shown.
 
 pub mod completions;
+pub mod discover;
+pub mod init;
+pub mod key;
+pub mod ls;
 pub mod man;
+pub mod show;
+pub mod snapshots;
+pub mod stats;
+pub mod unlock;
+pub mod window;
