@@ -70,6 +70,11 @@ fn dispatch(cli: Cli, said: &Arc<Warnings>) -> Result<Exit, CliError> {
         Command::Key(args) => with_context(global, said, |c| commands::key::run(c, &args)),
         Command::Window(args) => with_context(global, said, |c| commands::window::run(c, &args)),
         Command::Unlock(args) => with_context(global, said, |c| commands::unlock::run(c, &args)),
+        Command::Check(args) => with_context(global, said, |c| commands::check::run(c, &args)),
+        Command::Restore(args) => with_context(global, said, |c| commands::restore::run(c, &args)),
+        Command::Snapshot(args) => {
+            with_context(global, said, |c| commands::snapshot::run(c, &args))
+        }
         other => with_context(global, said, |_| Err(CliError::not_built_in(other.name()))),
     }
 }

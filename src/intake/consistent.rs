@@ -41,6 +41,12 @@ impl<T> Consistent<T> {
         &self.0
     }
 
+    /// What is made of the value alone has moved as little as the value.
+    #[must_use]
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Consistent<U> {
+        Consistent(make(self.0))
+    }
+
     /// The value, without its proof.
     #[must_use]
     pub fn into_inner(self) -> T {

@@ -16,6 +16,7 @@ use super::file::FileError;
 use super::look::FirstLook;
 use super::scan::{Look, LookError, Looker, Target};
 use super::stream::Streamer;
+use crate::base::path::{is_within, join};
 use crate::base::progress::Progress;
 use crate::format::tree::Entry;
 use crate::host::fs::InodeKind;
@@ -68,6 +69,8 @@ pub struct Seen {
     pub files_new: u64,
     /// Files read again.
     pub files_changed: u64,
+    /// Bytes of the plan's counted directories, in their order.
+    pub counted: Vec<u64>,
     /// Bytes read from files.
     pub bytes_read: u64,
     /// Path and what was wrong with it.
@@ -217,11 +220,11 @@ impl<'a> Engine<'a> {
             };
             let waits = matches!(slot_state, SlotState::Waiting(_));
             let name = seen.name;
-            let path = crate::base::path::join(&anchored.path, &name);
+            let path = join(&anchored.path, &name);
             if waits && is_dir {
                 let child = Target {
                     anchor: Arc::clone(&anchor),
-                    way: crate::base::path::join(&way, &name),
+                    way: join(&way, &name),
                     path,
                     volume: Arc::clone(&self.nodes.get(node).volume),
                     stat: Some(seen.stat),
@@ -252,6 +255,12 @@ impl<'a> Engine<'a> {
             self.seen.groups.insert(*gid);
         }
         let target = &self.nodes.get(node).target;
+        for (at, source) in self.looker.plan.counted.iter().enumerate() {
+            if is_within(&target.path, source) {
+                self.seen.counted.resize(self.looker.plan.counted.len(), 0);
+                self.seen.counted[at] += listing.bytes;
+            }
+        }
         let crossed = target.stat.is_some_and(|s| s.mount_root)
             || !Arc::ptr_eq(&target.volume, &listing.volume);
         if crossed && self.root != Some(node) {

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::digest;
-use super::engine::{Engine, IntakeError, Seen};
+use super::engine::Engine;
+pub use super::engine::{IntakeError, Seen};
 use super::file::{self, Remarks, Surroundings};
 use super::look::{FirstLook, SecondLook, again};
 use super::plan::ReadPlan;
@@ -21,6 +22,7 @@ use crate::store::writer::Writer;
 use crate::tree::builder::DirBuilder;
 
 /// What reading needs.
+#[derive(Clone, Copy)]
 pub struct ReadInput<'a> {
     /// The sources' file system.
     pub fs: &'a dyn SourceFs,
@@ -40,6 +42,8 @@ pub struct ReadInput<'a> {
     pub sort: bool,
     /// Threads that look and read.
     pub threads: usize,
+    /// Whether the time for reading is over: what is not read then is a problem.
+    pub over: &'a (dyn Fn() -> bool + Sync),
     /// Signals.
     pub interrupt: &'a Interrupt,
     /// Where the run says how far it is.
@@ -115,6 +119,7 @@ fn looker<'a>(input: &ReadInput<'a>) -> Looker<'a> {
         writer: input.writer,
         believed: input.believed,
         synced: input.synced,
+        over: input.over,
     }
 }
 

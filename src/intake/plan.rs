@@ -31,6 +31,8 @@ pub struct ReadPlan {
     pub protected: Vec<Vec<u8>>,
     /// Absolute paths that are left out whatever is said: the repository.
     pub left_out: Vec<Vec<u8>>,
+    /// Directories whose bytes are counted, each on its own: the sources.
+    pub counted: Vec<Vec<u8>>,
     /// Stay on the file systems of the roots.
     pub one_file_system: bool,
     patterns: Gitignore,
@@ -57,6 +59,7 @@ impl ReadPlan {
             secret: Vec::new(),
             protected: Vec::new(),
             left_out: Vec::new(),
+            counted: Vec::new(),
             one_file_system: false,
             patterns,
             given: excludes.to_vec(),

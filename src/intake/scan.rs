@@ -52,6 +52,8 @@ pub(super) struct Looker<'a> {
     pub(super) believed: &'a HashSet<Generation>,
     /// The moment before which content is on disk, for mounts that are met on the way.
     pub(super) synced: Timestamp,
+    /// Whether the time for reading is over.
+    pub(super) over: &'a (dyn Fn() -> bool + Sync),
 }
 
 /// One name of a directory.
@@ -120,6 +122,9 @@ impl Looker<'_> {
         target: &Target,
     ) -> Result<(Box<dyn SourceDir>, Stat, Arc<Mounted>), LookError> {
         let cannot = |what| move |e| LookError::Source(what, e);
+        if (self.over)() {
+            return Err(LookError::Source("was not looked at", time_is_over()));
+        }
         let way: &[u8] = if target.way.is_empty() { b"." } else { &target.way };
         let dir = target.anchor.open_dir(way).map_err(cannot("cannot be opened"))?;
         let stat = dir.stat_self().map_err(cannot("cannot be looked at"))?;
@@ -322,6 +327,11 @@ pub(super) fn mounted(
     let volume = fs.volume(dir)?;
     let settled_before = synced.minus(volume.grain);
     Ok(Mounted { volume, dev: stat.dev, settled_before })
+}
+
+/// What is said of all that was not reached within `max_downtime`.
+pub(super) fn time_is_over() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the time that the service may be stopped is over")
 }
 
 /// Bytes of a file's data, as far as its inode tells.

@@ -9,6 +9,7 @@ use crate::format::tree::{Entry, Node};
 use crate::host::fs::{InodeKind, SourceDir, Stat};
 use crate::intake::digest::Digest;
 use crate::intake::file::{self, FileError, Remarks, Surroundings};
+use crate::intake::scan::time_is_over;
 use crate::store::writer::WriteError;
 
 /// Files of a run of neighbours that one thread reads.
@@ -177,6 +178,9 @@ impl Engine<'_> {
         job: &Job,
         remarks: &mut Remarks,
     ) -> Result<Entry, FileError> {
+        if (self.looker.over)() {
+            return Err(FileError::Source { action: "was not read", source: time_is_over() });
+        }
         let state = self.nodes.get(job.node);
         let linked = job.stat.nlink > 1;
         let inode = (job.stat.dev, job.stat.ino);

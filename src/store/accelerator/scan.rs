@@ -70,6 +70,8 @@ impl DirRecord {
 pub(super) struct Waiting {
     records: BTreeMap<ChunkKey, Vec<u8>>,
     bytes: usize,
+    /// The run's generation, until it is noted.
+    generation: Option<Generation>,
 }
 
 /// Bytes of waiting records above which they are written.
@@ -112,16 +114,22 @@ impl Accelerator {
     /// redb's.
     pub fn flush_dirs(&self) -> Result<(), AcceleratorError> {
         let lost = |e: redb::Error| redb_error(&self.path, e);
-        let taken =
-            std::mem::take(&mut *self.dirs_waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        if taken.records.is_empty() {
+        let mut waiting = self.dirs_waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.records.is_empty() {
             return Ok(());
         }
+        let taken = std::mem::take(&mut *waiting);
+        drop(waiting);
         let write = self.db.begin_write().map_err(|e| lost(e.into()))?;
         {
             let mut dirs = write.open_table(tables::DIRS).map_err(|e| lost(e.into()))?;
             for (key, bytes) in &taken.records {
                 dirs.insert(key, &bytes[..]).map_err(|e| lost(e.into()))?;
+            }
+            if let Some(generation) = taken.generation {
+                let mut table =
+                    write.open_table(tables::GENERATIONS).map_err(|e| lost(e.into()))?;
+                table.insert(generation.0, [0; 32]).map_err(|e| lost(e.into()))?;
             }
         }
         write.commit().map_err(|e| lost(e.into()))?;
@@ -152,22 +160,17 @@ impl Accelerator {
         Ok(all)
     }
 
-    /// A generation of its own for this run: it names no manifest until [`Self::committed`].
+    /// A generation of its own for this run. It is noted together with the first record, and names
+    /// no manifest until [`Self::committed`].
     ///
     /// # Errors
     /// redb's.
     pub fn begin_generation(&self) -> Result<Generation, AcceleratorError> {
-        let lost = |e: redb::Error| redb_error(&self.path, e);
-        let write = self.db.begin_write().map_err(|e| lost(e.into()))?;
-        let next = {
-            let mut table = write.open_table(tables::GENERATIONS).map_err(|e| lost(e.into()))?;
-            let last = table.last().map_err(|e| lost(e.into()))?.map(|(n, _)| n.value());
-            let next = last.map_or(0, |n| n.wrapping_add(1));
-            table.insert(next, [0; 32]).map_err(|e| lost(e.into()))?;
-            next
-        };
-        write.commit().map_err(|e| lost(e.into()))?;
-        Ok(Generation(next))
+        let last = self.generations()?.into_keys().max();
+        let next = Generation(last.map_or(0, |n| n.0.wrapping_add(1)));
+        let mut waiting = self.dirs_waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.generation = Some(next);
+        Ok(next)
     }
 
     /// The run's manifest is in the repository: its records may be believed from now on.
@@ -180,6 +183,12 @@ impl Accelerator {
         manifest: &ManifestId,
     ) -> Result<(), AcceleratorError> {
         self.flush_dirs()?;
+        let waiting = self.dirs_waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.generation == Some(generation) {
+            // Nothing was noted under it: every record of before still holds.
+            return Ok(());
+        }
+        drop(waiting);
         let lost = |e: redb::Error| redb_error(&self.path, e);
         let write = self.db.begin_write().map_err(|e| lost(e.into()))?;
         {

@@ -1,0 +1,246 @@
+//! `snapshot`
+
+mod service;
+mod shown;
+
+use std::sync::Arc;
+
+use crate::base::path::printable;
+use crate::cli::args::{PrecopyMode, SnapshotArgs};
+use crate::cli::config::Precopy;
+use crate::cli::exit::{CliError, Exit, Kind};
+use crate::cli::fault;
+use crate::cli::global::{Context, volatile};
+use crate::cli::wanted;
+use crate::format::control::HexBytes;
+use crate::format::manifest::{RecordKind, SourceRecord};
+use crate::host::signal::Interrupt;
+use crate::host::users::SystemOwners;
+use crate::intake::forest::IntakeError;
+use crate::ops::snapshot::{CommitFault, SnapshotError, SnapshotInput, snapshot};
+use crate::ops::sources::{Wanted, connect_version};
+use crate::store::writer::WriteError;
+use crate::window::evidence::Rules;
+use crate::window::phases::{AbortReason, Aborted, ArmError, Plan};
+use crate::window::site_lock::LockError;
+use service::Chosen;
+
+/// Threads that look and read, at most: more do not help a disk.
+const THREADS_MAX: usize = 8;
+
+/// Takes a snapshot and shows it.
+///
+/// # Errors
+/// As `docs/manual.md` lists them by exit code.
+pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
+    let interrupt = Interrupt::install().map_err(|e| CliError::from_error(Kind::Failed, &e))?;
+    let repository = context.repository()?;
+    let chosen = service::choose(context, args)?;
+    let units = chosen.units();
+    let input = wanted::input(context, &args.source, &units, Some(&repository))?;
+    let wanted = wanted::wanted(&input)?;
+    let mut warnings: Vec<String> = wanted.warnings.iter().map(|w| w.message.clone()).collect();
+    let version = wanted.program.as_ref().and_then(|program| {
+        connect_version(program, &*context.clock).map_err(|why| warnings.push(why)).ok()
+    });
+    for warning in &warnings {
+        context.said.warn(warning);
+    }
+    let window = plan_window(context, args, &wanted, chosen)?;
+    let state_dir = context.state_dir()?;
+    if window.mode.stops() && !args.allow_volatile_state && !args.dry_run {
+        refuse_volatile(&state_dir)?;
+    }
+    let against = against(&wanted);
+    if !against.is_empty() && !args.allow_capture {
+        return Err(CliError::new(Kind::Refused, against.join("; ")).hint(
+            "--allow-capture keeps what can be kept, as a capture that is never restorable",
+        ));
+    }
+    let mut plan = wanted.plan().map_err(|error| wanted::failed(&error))?;
+    let sources = source_records(&wanted);
+    plan.counted = wanted.sources.iter().filter(|s| s.dir).map(|s| s.path.clone()).collect();
+    if args.dry_run {
+        return shown::dry_run(context, &wanted, &window, &plan);
+    }
+    let session = context.session()?;
+    let owners = SystemOwners::default();
+    let given = SnapshotInput {
+        window,
+        plan,
+        sources,
+        sqlite_dirs: wanted.sqlite_dir.clone().into_iter().collect(),
+        connect_version: version,
+        against,
+        warnings,
+        tags: args.tags.clone(),
+        precopy: precopies(context, args),
+        wait_idle: args.service.wait_idle.unwrap_or(context.loaded.config.service.wait_idle),
+        lock_wait: args.lock_wait.unwrap_or_default(),
+        min_free: context.loaded.config.repository.min_free,
+        state_dir,
+        threads: std::thread::available_parallelism().map_or(2, usize::from).min(THREADS_MAX),
+        owners: &owners,
+        clock: Arc::clone(&context.clock),
+        interrupt,
+        progress: &*context.progress,
+    };
+    let report = snapshot(session, &given).map_err(|error| failed(&error))?;
+    context.progress.finish();
+    shown::report(context, &report)?;
+    let mut exit = Exit::Ok;
+    if report.body.problems_total > 0 {
+        exit = exit.and(Exit::Problems);
+    }
+    if report.body.kind == RecordKind::Capture {
+        exit = exit.and(Exit::Capture);
+    }
+    if !report.not_running.is_empty() {
+        exit = exit.and(Exit::ServiceDown);
+    }
+    Ok(exit)
+}
+
+fn precopies(context: &Context, args: &SnapshotArgs) -> bool {
+    match args.service.precopy {
+        Some(mode) => mode == PrecopyMode::Auto,
+        None => context.loaded.config.window.precopy == Precopy::Auto,
+    }
+}
+
+/// What of the site cannot be kept by this version.
+fn against(wanted: &Wanted) -> Vec<String> {
+    match wanted.has_postgres() {
+        true => vec![
+            "the site keeps its database in PostgreSQL, which this version cannot \
+                      capture yet: what is read would be without its database"
+                .into(),
+        ],
+        false => vec![],
+    }
+}
+
+fn refuse_volatile(state_dir: &std::path::Path) -> Result<(), CliError> {
+    let found = volatile(state_dir).map_err(|e| CliError::from_error(Kind::Failed, &e))?;
+    match found {
+        Some(what) => Err(CliError::new(
+            Kind::Refused,
+            format!(
+                "the state directory {} lies on {what} and would not survive a reboot: a service \
+                 that is stopped when the machine dies would stay stopped",
+                state_dir.display()
+            ),
+        )
+        .hint("set CABK_STATE_DIR to a directory on a disk, or use --allow-volatile-state")),
+        None => Ok(()),
+    }
+}
+
+fn plan_window(
+    context: &Context,
+    args: &SnapshotArgs,
+    wanted: &Wanted,
+    chosen: Chosen,
+) -> Result<Plan, CliError> {
+    let config = &context.loaded.config;
+    let (services, mode) = chosen.services(context, &wanted.site, args.service.already_stopped)?;
+    Ok(Plan {
+        site: wanted.site.clone(),
+        services,
+        mode,
+        leave_stopped: args.service.leave_stopped,
+        allow_capture: args.allow_capture,
+        stop_timeout: config.service.stop_timeout,
+        start_timeout: config.service.stop_timeout,
+        max_downtime: args.service.max_downtime.unwrap_or(config.service.max_downtime),
+        wait_quiet: args.service.wait_quiet.unwrap_or(config.service.wait_quiet),
+        rules: Rules {
+            asserts: config.evidence.assert.clone(),
+            allow: config.evidence.allow.iter().map(Into::into).collect(),
+        },
+    })
+}
+
+fn source_records(wanted: &Wanted) -> Vec<SourceRecord> {
+    let record = |source: &crate::ops::sources::WantedSource| SourceRecord {
+        roles: source.roles.iter().map(|r| r.as_str().to_owned()).collect(),
+        path: source.database.is_none().then(|| HexBytes(source.path.clone())),
+        database: source.database.clone(),
+        setting: source.setting.clone(),
+        bytes: 0,
+        dir: source.dir,
+    };
+    wanted.sources.iter().filter(|s| s.exists || s.database.is_some()).map(record).collect()
+}
+
+/// How a user meets a [`SnapshotError`].
+fn failed(error: &SnapshotError) -> CliError {
+    match error {
+        SnapshotError::Lock(LockError::Busy { .. }) => CliError::from_error(Kind::InUse, error)
+            .hint("--lock-wait waits for the other run to end"),
+        SnapshotError::Lock(LockError::Interrupted) => {
+            CliError::from_error(Kind::Interrupted, error)
+        }
+        SnapshotError::Refused(_) => CliError::from_error(Kind::Refused, error)
+            .hint("--allow-capture goes on; the result is a capture, which is never restorable"),
+        SnapshotError::Arm(arm) => arm_failed(arm),
+        SnapshotError::Aborted(aborted) => aborted_failed(aborted),
+        SnapshotError::LeftStopped(_) => CliError::from_error(Kind::ServiceDown, error),
+        SnapshotError::Session(session) => fault::session(session),
+        SnapshotError::Memory(memory) => fault::memory(memory),
+        SnapshotError::Intent(intent) => fault::intent(intent),
+        SnapshotError::Commit { source, not_running } => {
+            let mut shown = match &**source {
+                CommitFault::Write(_) | CommitFault::Commit(_) => {
+                    CliError::from_error(Kind::Failed, error)
+                }
+            };
+            if let Some(first) = not_running.first() {
+                shown = CliError::from_error(Kind::ServiceDown, error).hint(first.message());
+            }
+            shown
+        }
+        SnapshotError::Intake(IntakeError::Interrupted) => {
+            CliError::from_error(Kind::Interrupted, error)
+        }
+        SnapshotError::Intake(IntakeError::Write(WriteError::MinFree { .. })) => {
+            CliError::from_error(Kind::Refused, error)
+                .hint("`min_free` in [repository] says how much must stay free")
+        }
+        _ => CliError::from_error(Kind::Failed, error),
+    }
+}
+
+fn arm_failed(error: &ArmError) -> CliError {
+    let kind = match error {
+        ArmError::NoSuchService { .. } => Kind::Usage,
+        ArmError::Interrupted => Kind::Interrupted,
+        ArmError::Intent(_) | ArmError::Lock(_) | ArmError::Identity(_) => Kind::Failed,
+        _ => Kind::Refused,
+    };
+    let shown = CliError::from_error(kind, error);
+    match error {
+        ArmError::NoSuchService { .. } => shown.hint(
+            "name the unit with --service, or the commands with --stop-command, --start-command \
+             and --status-command",
+        ),
+        ArmError::NoneRuns(_) => shown.hint("--already-stopped says that it is stopped on purpose"),
+        _ => shown,
+    }
+}
+
+fn aborted_failed(aborted: &Aborted) -> CliError {
+    if let Some(first) = aborted.restarted.not_running.first() {
+        return CliError::from_error(Kind::ServiceDown, aborted).hint(first.message());
+    }
+    let kind = match &aborted.reason {
+        AbortReason::Interrupted => Kind::Interrupted,
+        _ => Kind::Failed,
+    };
+    CliError::from_error(kind, aborted)
+}
+
+/// A path for people.
+fn path(bytes: &[u8]) -> String {
+    printable(bytes)
+}

@@ -1,0 +1,147 @@
+//! The manifest's body, from what was read and observed.
+
+use std::time::Duration;
+
+use super::SnapshotInput;
+use crate::base::id::{ChunkId, ContentHash, ManifestId};
+use crate::base::limits;
+use crate::base::path::from_bytes;
+use crate::base::time::Timestamp;
+use crate::format::control::HexBytes;
+use crate::format::manifest::{
+    ManifestBody, MountRecord, Origin, Owners as OwnerNames, ProblemRecord, RecordKind, Summary,
+};
+use crate::format::tree::{Entry, Node};
+use crate::host::machine;
+use crate::intake::forest::Forest;
+use crate::record::catalogue::{Catalogue, Record};
+use crate::record::memory::Memory;
+use crate::store::writer::WriteStats;
+use crate::window::phases::Restarted;
+
+/// What a manifest is made from beside the tree.
+pub(super) struct Maker<'a> {
+    pub(super) input: &'a SnapshotInput<'a>,
+    pub(super) restarted: &'a Restarted,
+    pub(super) time: Timestamp,
+    pub(super) stats: WriteStats,
+    pub(super) duration: Duration,
+    pub(super) known: &'a Catalogue,
+    pub(super) memory: &'a Memory,
+}
+
+impl Maker<'_> {
+    fn of_site(&self) -> impl DoubleEndedIterator<Item = &Record> {
+        self.known.records.iter().filter(|r| r.body.site == self.input.window.site)
+    }
+
+    /// The newest manifest of the site.
+    pub(super) fn parent(&self) -> Option<ManifestId> {
+        self.of_site().next_back().map(|r| r.id)
+    }
+
+    fn sequence(&self) -> u64 {
+        let remembered =
+            self.memory.heads.get(&self.input.window.site).map_or(0, |head| head.sequence);
+        let own = self.of_site().filter(|r| r.body.writer == self.memory.writer);
+        own.map(|r| r.body.sequence).fold(remembered, u64::max) + 1
+    }
+
+    fn owners(&self, forest: &Forest) -> OwnerNames {
+        // A number without a name is ordinary; it is restored as a number.
+        let name = |found: Result<Option<String>, _>| found.ok().flatten();
+        let users = forest.seen.users.iter();
+        let groups = forest.seen.groups.iter();
+        OwnerNames {
+            users: users
+                .filter_map(|&id| Some((id, name(self.input.owners.user_name(id))?)))
+                .collect(),
+            groups: groups
+                .filter_map(|&id| Some((id, name(self.input.owners.group_name(id))?)))
+                .collect(),
+        }
+    }
+
+    fn summary(&self, forest: &Forest) -> Summary {
+        let seen = &forest.seen;
+        Summary {
+            files: seen.files,
+            dirs: seen.dirs,
+            bytes: seen.bytes,
+            files_new: seen.files_new,
+            files_changed: seen.files_changed,
+            files_unmodified: seen.files.saturating_sub(seen.files_new + seen.files_changed),
+            chunks_new: self.stats.chunks_new,
+            bytes_added: self.stats.bytes_stored,
+            duration_ms: u64::try_from(self.duration.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// The body. Its kind is set where it is committed.
+    pub(super) fn body(&self, forest: &Forest, kind: RecordKind) -> ManifestBody {
+        let seen = &forest.seen;
+        let mut root = Vec::new();
+        forest.root.encode(&mut root);
+        let mut sources = self.input.sources.clone();
+        for source in &mut sources {
+            let Some(path) = source.path.as_ref().map(|p| p.0.as_slice()) else { continue };
+            let counted = self.input.plan.counted.iter().position(|p| p == path);
+            source.bytes = match counted.and_then(|at| seen.counted.get(at)) {
+                Some(bytes) => *bytes,
+                // A single file; one that is gone meanwhile is a problem of the reading.
+                None => std::fs::symlink_metadata(from_bytes(path)).map_or(0, |m| m.len()),
+            };
+        }
+        let problem = |(path, error): &(Vec<u8>, String)| ProblemRecord {
+            path: HexBytes(path.clone()),
+            error: error.clone(),
+        };
+        ManifestBody {
+            kind,
+            origin: Origin::Window,
+            site: self.input.window.site.clone(),
+            host: machine::hostname().unwrap_or_default(),
+            time: self.time,
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            connect_version: self.input.connect_version.clone(),
+            sequence: self.sequence(),
+            writer: self.memory.writer.clone(),
+            predecessors: self.parent().into_iter().collect(),
+            tags: self.input.tags.clone(),
+            window: Some(self.restarted.record.clone()),
+            evidence: self.restarted.evidence.clone(),
+            sources,
+            excludes: self.input.plan.excludes().to_vec(),
+            mounts: seen
+                .mounts
+                .iter()
+                .map(|(path, fs_type, crossed)| MountRecord {
+                    path: HexBytes(path.clone()),
+                    fs_type: fs_type.clone(),
+                    crossed: *crossed,
+                })
+                .collect(),
+            root: HexBytes(root),
+            owners: self.owners(forest),
+            summary: self.summary(forest),
+            problems: seen
+                .problems
+                .iter()
+                .take(limits::MANIFEST_PROBLEMS_MAX)
+                .map(problem)
+                .collect(),
+            problems_total: seen.problems.len() as u64,
+            extra_roots: vec![],
+            warnings: self.input.warnings.clone(),
+        }
+    }
+}
+
+/// The chunks that a manifest's root names.
+pub(super) fn roots(body: &ManifestBody) -> Vec<ChunkId> {
+    let none = ContentHash::from_array([0; 32]);
+    match Entry::decode(&body.root.0, &none) {
+        Ok(Entry { node: Node::Dir { tree, .. }, .. }) => tree.into_iter().collect(),
+        _ => vec![],
+    }
+}

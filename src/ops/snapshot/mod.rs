@@ -1,0 +1,488 @@
+//! `snapshot`: check, pre-copy, stop, prove, read, start, commit.
+
+mod manifest;
+mod reading;
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::id::ManifestId;
+use crate::base::path::printable;
+use crate::base::progress::Progress;
+use crate::base::time::Timestamp;
+use crate::format::header::ObjectKind;
+use crate::format::manifest::{ManifestBody, RecordKind, SourceRecord};
+use crate::host::clock::Clock;
+use crate::host::fs::{LinuxFs, SourceFs};
+use crate::host::signal::Interrupt;
+use crate::host::users::Owners;
+use crate::intake::consistent::Consistent;
+use crate::intake::forest::{self, Forest, IntakeError, ReadInput};
+use crate::intake::look::FirstLook;
+use crate::intake::plan::ReadPlan;
+use crate::ops::session::{self, Session, SessionError};
+use crate::record::catalogue::{self, Catalogue};
+use crate::record::commit::{CommitError, Commitment, Committed, commit};
+use crate::record::memory::{Memory, MemoryError};
+use crate::store::accelerator::Generation;
+use crate::store::lease::{Lease, LeaseError};
+use crate::store::reader::Reader;
+use crate::store::writer::{WriteError, WriteStats, Writer, WriterOptions};
+use crate::window::evidence::SecondLook;
+use crate::window::intent::{IntentError, IntentStore};
+use crate::window::observe::{Observer, ThisMachine, Trees};
+use crate::window::phases::{
+    AbortReason, Aborted, ArmError, Context, NotRunning, Plan, Proven, Quiescent, Restarted, arm,
+};
+use crate::window::recover::{local_service, recover_locked};
+use crate::window::site_lock::{LockError, SiteLock};
+use reading::Surfaces;
+
+/// What a snapshot is to be of, and how.
+pub struct SnapshotInput<'a> {
+    /// The services, and how long things may take.
+    pub window: Plan,
+    /// What is read.
+    pub plan: ReadPlan,
+    /// The sources as the manifest names them; their bytes are filled in.
+    pub sources: Vec<SourceRecord>,
+    /// Directories whose SQLite databases are the site's own.
+    pub sqlite_dirs: Vec<Vec<u8>>,
+    /// Version of Connect.
+    pub connect_version: Option<String>,
+    /// Why the result could only be a capture, as far as is known from the configuration.
+    pub against: Vec<String>,
+    /// What a reader of the manifest should see again.
+    pub warnings: Vec<String>,
+    /// Tags.
+    pub tags: Vec<String>,
+    /// Read ahead while the service lives.
+    pub precopy: bool,
+    /// How long to postpone the stop until nothing but the server itself uses the sources.
+    pub wait_idle: Duration,
+    /// How long to wait for another window of the site.
+    pub lock_wait: Duration,
+    /// Bytes that must stay free.
+    pub min_free: u64,
+    /// The state directory.
+    pub state_dir: PathBuf,
+    /// Threads that look and read.
+    pub threads: usize,
+    /// Names of owners.
+    pub owners: &'a dyn Owners,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Signals.
+    pub interrupt: Interrupt,
+    /// Where the run says how far it is.
+    pub progress: &'a dyn Progress,
+}
+
+/// What a snapshot came to.
+pub struct SnapshotReport {
+    /// The manifest.
+    pub id: ManifestId,
+    /// Its body: kind, evidence, window, counts, problems.
+    pub body: ManifestBody,
+    /// The newest manifest of the site before.
+    pub parent: Option<ManifestId>,
+    /// What ran before and does not run now (exit 30).
+    pub not_running: Vec<NotRunning>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+/// Why there is neither a snapshot nor a capture.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// Another window of the site is open, or the wait for it was interrupted.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// It could not become a snapshot, which was found before anything was stopped.
+    #[error("this could not become a snapshot: {}", .0.join("; "))]
+    Refused(Vec<String>),
+    /// The window was not opened.
+    #[error(transparent)]
+    Arm(#[from] ArmError),
+    /// The window was given up.
+    #[error(transparent)]
+    Aborted(#[from] Box<Aborted>),
+    /// What an earlier run had stopped could not be started.
+    #[error("what an earlier run had stopped does not run: {}", .0.iter().map(NotRunning::message).collect::<Vec<_>>().join("; "))]
+    LeftStopped(Vec<NotRunning>),
+    /// The intent file.
+    #[error(transparent)]
+    Intent(#[from] IntentError),
+    /// The repository, the local index or a lease.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// Reading or writing.
+    #[error(transparent)]
+    Intake(#[from] IntakeError),
+    /// The memory of the repository.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// The commit. The service runs again as the window says.
+    #[error("nothing was committed")]
+    Commit {
+        /// What went wrong.
+        source: Box<CommitFault>,
+        /// What does not run now, if anything.
+        not_running: Vec<NotRunning>,
+    },
+}
+
+/// What went wrong after the window was closed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitFault {
+    /// The last packs and segments.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The manifest.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+macro_rules! through_session {
+    ($($error:ty),*) => {$(
+        impl From<$error> for SnapshotError {
+            fn from(error: $error) -> Self {
+                Self::Session(error.into())
+            }
+        }
+    )*};
+}
+through_session!(
+    LeaseError,
+    crate::store::repository::RepositoryError,
+    crate::store::accelerator::AcceleratorError
+);
+
+impl From<WriteError> for SnapshotError {
+    fn from(error: WriteError) -> Self {
+        Self::Intake(error.into())
+    }
+}
+
+/// What a run works with once it holds its lease.
+struct Run<'a> {
+    input: &'a SnapshotInput<'a>,
+    fs: &'a dyn SourceFs,
+    reader: &'a Reader,
+    writer: &'a Writer,
+    believed: HashSet<Generation>,
+    generation: Generation,
+    first: bool,
+}
+
+/// Takes a snapshot.
+///
+/// # Errors
+/// [`SnapshotError`]: nothing was committed, and whatever was stopped was started again, as far as
+/// that was possible.
+pub fn snapshot(
+    mut session: Session,
+    input: &SnapshotInput<'_>,
+) -> Result<SnapshotReport, SnapshotError> {
+    let began = input.clock.monotonic();
+    let store = IntentStore::open(&input.state_dir);
+    let site = input.window.site.clone();
+    let (clock, interrupt) = (&*input.clock, &input.interrupt);
+    let lock = SiteLock::acquire(&store, &site, input.lock_wait, clock, interrupt)?;
+    let mut warnings = recover_first(&store, &lock, input)?;
+
+    session::clear_dead_leases(&session.repository)?;
+    let repository = Arc::clone(&session.repository);
+    let lease = Lease::take(&repository, session::holder()?, "snapshot", vec![], clock.now())?;
+    probe(&repository, &lease)?;
+    session.sync()?;
+    session.accelerator.obey(lease.condemned());
+    let known = catalogue::load(&repository)?;
+    let memory = Memory::load(&input.state_dir, repository.id(), repository.entropy())?;
+    let first = !known.records.iter().any(|r| r.body.site == site);
+    let options =
+        WriterOptions { level: repository.config().compression, first, min_free: input.min_free };
+    let accelerator = Arc::clone(&session.accelerator);
+    let writer =
+        Writer::new(Arc::clone(&repository), accelerator, options, Arc::clone(&input.clock))?;
+    let reader = session.reader();
+    let listed = known.records.iter().map(|r| r.id).collect();
+    let mut run = Run {
+        input,
+        fs: &LinuxFs,
+        reader: &reader,
+        writer: &writer,
+        believed: session.accelerator.believed(&listed)?,
+        generation: session.accelerator.begin_generation()?,
+        first,
+    };
+    let done = run.window(&store, &lock);
+    let read = match done {
+        Ok(read) => read,
+        Err(error) => {
+            drop(run);
+            // Waits for packs on their way: nothing is put without a lease.
+            drop(writer);
+            // The first error is the one to tell; a lease that stays is cleared by the next run.
+            let _ = lease.release();
+            return Err(error);
+        }
+    };
+    warnings.append(&mut session.warnings);
+    let ending = Ending { known: &known, memory, began, warnings, generation: run.generation };
+    drop(reader);
+    finish(&session, input, lease, writer, read, ending)
+}
+
+/// What an earlier run left is recovered before anything else.
+fn recover_first(
+    store: &IntentStore,
+    lock: &SiteLock,
+    input: &SnapshotInput<'_>,
+) -> Result<Vec<String>, SnapshotError> {
+    let clock = Arc::clone(&input.clock);
+    let make = move |intent: &_, service: &_| local_service(intent, service, &clock);
+    let recovery = recover_locked(store, lock, &make, &*input.clock)?;
+    let left: Vec<NotRunning> = recovery.not_running().cloned().collect();
+    if !left.is_empty() {
+        return Err(SnapshotError::LeftStopped(left));
+    }
+    let line = |r: &crate::window::recover::Recovered| {
+        format!("an earlier run had left {} stopped: recovered", r.service)
+    };
+    Ok(recovery.services.iter().map(line).collect())
+}
+
+/// The lease is the probe: what was written can be read back and opens.
+fn probe(
+    repository: &crate::store::repository::Repository,
+    lease: &Lease<'_>,
+) -> Result<(), SnapshotError> {
+    let name = crate::backend::ObjectName::lease(lease.id());
+    let _: crate::format::control::LeaseBody = repository.get_control(&name, ObjectKind::Lease)?;
+    Ok(())
+}
+
+/// What was read in a window, and how the window ended.
+struct ReadInWindow {
+    forest: Result<Consistent<Forest>, Forest>,
+    restarted: Restarted,
+    time: Timestamp,
+}
+
+impl Run<'_> {
+    fn read_input<'b>(&'b self, over: &'b (dyn Fn() -> bool + Sync)) -> ReadInput<'b> {
+        ReadInput {
+            fs: self.fs,
+            plan: &self.input.plan,
+            reader: self.reader,
+            writer: self.writer,
+            believed: &self.believed,
+            generation: self.generation,
+            synced: self.input.clock.now(),
+            sort: self.first,
+            threads: self.input.threads,
+            over,
+            interrupt: &self.input.interrupt,
+            progress: self.input.progress,
+        }
+    }
+
+    /// Everything between the lease and the commit.
+    fn window(
+        &mut self,
+        store: &IntentStore,
+        lock: &SiteLock,
+    ) -> Result<ReadInWindow, SnapshotError> {
+        let input = self.input;
+        let before = if input.precopy && input.window.mode.stops() {
+            self.precopy()?
+        } else {
+            FirstLook::default()
+        };
+        let surfaces = Surfaces::of(&input.plan, &input.sqlite_dirs);
+        let own = [std::process::id()];
+        let mut against = input.against.clone();
+        let observer = Arc::new(ThisMachine);
+        let trees =
+            |set| Trees { set, roots: &surfaces.roots, paths: &input.plan.roots, exclude: &own };
+        self.wait_idle(&*observer, &trees(&before));
+        against.extend(crate::window::before::obstacles(
+            &input.window,
+            &*observer,
+            &trees(&before),
+        ));
+        if input.window.mode.stops() && !against.is_empty() && !input.window.allow_capture {
+            return Err(SnapshotError::Refused(against));
+        }
+        let context = Context {
+            store: store.clone(),
+            clock: Arc::clone(&input.clock),
+            interrupt: input.interrupt.clone(),
+            observer,
+        };
+        let armed = arm(input.window.clone(), context, lock)?;
+        input.progress.phase("stopping the service", None);
+        let stopped = armed.stop().map_err(Box::new)?;
+        let quiescent = stopped.quiesce(&trees(&before)).map_err(Box::new)?;
+        let time = input.clock.now();
+        input.progress.phase("reading", None);
+        let (forest, second) = match self.read_and_look(&quiescent, &surfaces) {
+            Ok(read) => read,
+            Err(IntakeError::Interrupted) => {
+                return Err(Box::new(quiescent.abort(AbortReason::Interrupted)).into());
+            }
+            Err(error) => {
+                let reason = AbortReason::Reading(Box::new(error));
+                return Err(Box::new(quiescent.abort(reason)).into());
+            }
+        };
+        let proven =
+            quiescent.prove_unmoved(&second, &trees(&forest.first_look)).map_err(Box::new)?;
+        input.progress.phase("starting the service", None);
+        let (forest, restarted) = match proven {
+            Proven::Undisturbed(proof) => (Ok(Consistent::mint(forest, &proof)), proof.restart()),
+            Proven::Disturbed(window) => (Err(forest), window.restart()),
+        };
+        Ok(ReadInWindow { forest, restarted, time })
+    }
+
+    /// Postpones the stop while the server's children, or anybody else, use the sources: renderings
+    /// outlive a stop and would hold the window open.
+    fn wait_idle(&self, observer: &dyn Observer, trees: &Trees<'_>) {
+        let input = self.input;
+        if input.wait_idle.is_zero() || !input.window.mode.stops() {
+            return;
+        }
+        input.progress.phase("waiting for renderings to end", None);
+        let servers =
+            input.window.services.iter().filter_map(|s| s.service.status().ok()?.main_pid);
+        let mut tolerated = trees.exclude.to_vec();
+        tolerated.extend(servers);
+        let began = input.clock.monotonic();
+        loop {
+            let uses = observer.scan(&Trees { exclude: &tolerated, ..*trees });
+            // What cannot be looked at is the obstacles' to tell.
+            let idle = uses.map_or(true, |found| found.uses.is_empty());
+            let waited = input.clock.monotonic().saturating_sub(began);
+            if idle || waited >= input.wait_idle || input.interrupt.is_set() {
+                return;
+            }
+            input.clock.sleep(Duration::from_secs(1).min(input.wait_idle - waited));
+        }
+    }
+
+    /// Reads while the service lives: fills store and scan cache, commits nothing.
+    fn precopy(&mut self) -> Result<FirstLook, SnapshotError> {
+        self.input.progress.phase("reading ahead", None);
+        let never = || false;
+        let read = self.read_input(&never);
+        forest::sync(self.fs, &self.input.plan);
+        let forest = forest::read(&read)?;
+        self.writer.publish()?;
+        self.believed.insert(self.generation);
+        Ok(forest.first_look)
+    }
+
+    fn read_and_look(
+        &self,
+        quiescent: &Quiescent,
+        surfaces: &Surfaces,
+    ) -> Result<(Forest, SecondLook), IntakeError> {
+        let over = || quiescent.is_over();
+        let read = self.read_input(&over);
+        forest::sync(self.fs, &self.input.plan);
+        let forest = forest::read(&read)?;
+        self.input.progress.phase("looking again", None);
+        let again = forest::look_again(&read, &forest.first_look)?;
+        let second = surfaces.second_look(&self.input.plan, &forest, &again, &self.input.against);
+        Ok((forest, second))
+    }
+}
+
+/// What the end of a run needs beside what was read.
+struct Ending<'a> {
+    known: &'a Catalogue,
+    memory: Memory,
+    began: Duration,
+    warnings: Vec<String>,
+    generation: Generation,
+}
+
+/// The service runs again: packs, index, end record, manifest.
+fn finish(
+    session: &Session,
+    input: &SnapshotInput<'_>,
+    lease: Lease<'_>,
+    writer: Writer,
+    read: ReadInWindow,
+    mut ending: Ending<'_>,
+) -> Result<SnapshotReport, SnapshotError> {
+    input.progress.phase("committing", None);
+    let not_running = read.restarted.not_running.clone();
+    let lost = |source: CommitFault| SnapshotError::Commit {
+        source: Box::new(source),
+        not_running: not_running.clone(),
+    };
+    let stats: WriteStats = writer.finish().map_err(|e| lost(e.into()))?;
+    ending.warnings.extend(read.restarted.warnings.iter().cloned());
+    let maker = manifest::Maker {
+        input,
+        restarted: &read.restarted,
+        time: read.time,
+        stats,
+        duration: input.clock.monotonic().saturating_sub(ending.began),
+        known: ending.known,
+        memory: &ending.memory,
+    };
+    let (commitment, roots) = match read.forest {
+        Ok(proven) => {
+            let body = proven.map(|forest| maker.body(&forest, RecordKind::Snapshot));
+            let roots = manifest::roots(body.get());
+            (Commitment::Snapshot(Box::new(body)), roots)
+        }
+        Err(forest) => {
+            let body = maker.body(&forest, RecordKind::Capture);
+            let roots = manifest::roots(&body);
+            (Commitment::Capture(Box::new(body)), roots)
+        }
+    };
+    let parent = maker.parent();
+    let committed: Committed =
+        commit(&session.repository, lease, commitment, roots, &mut ending.memory)
+            .map_err(|e| lost(e.into()))?;
+    remember(session, input, &committed, &mut ending);
+    Ok(SnapshotReport {
+        id: committed.id,
+        body: committed.body,
+        parent,
+        not_running,
+        warnings: ending.warnings,
+    })
+}
+
+/// What makes the next run fast and `check` watchful. The snapshot exists whatever happens here.
+fn remember(
+    session: &Session,
+    input: &SnapshotInput<'_>,
+    committed: &Committed,
+    ending: &mut Ending<'_>,
+) {
+    if let Some(error) = &committed.left {
+        ending.warnings.push(format!("a lease was not cleared away: {error}"));
+    }
+    if let Err(error) = ending.memory.save(&input.state_dir, session.repository.id()) {
+        ending.warnings.push(format!("the newest manifest could not be remembered: {error}"));
+    }
+    if let Err(error) = session.accelerator.committed(ending.generation, &committed.id) {
+        ending.warnings.push(format!("the scan cache could not be kept: {error}"));
+    }
+}
+
+/// A path for a sentence.
+fn said(path: &[u8]) -> String {
+    printable(path)
+}

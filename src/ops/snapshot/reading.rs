@@ -1,0 +1,103 @@
+//! What the window looks at: the inodes of the roots, the site's databases, and what the second look
+//! says of each source.
+
+use super::said;
+use crate::base::path::is_within;
+use crate::host::fs::{InodeKind, LinuxFs, SourceDir};
+use crate::host::process::Device;
+use crate::intake::forest::Forest;
+use crate::intake::look::SecondLook as Again;
+use crate::intake::plan::ReadPlan;
+use crate::store::cut::SQLITE_MAGIC;
+use crate::window::evidence::{SecondLook, SourceRead, TreeLook};
+use crate::window::sqlite::SqliteGroup;
+
+/// What the window looks at.
+pub(super) struct Surfaces {
+    /// The roots' inodes.
+    pub(super) roots: Vec<(Device, u64)>,
+    sqlite_dirs: Vec<Vec<u8>>,
+}
+
+impl Surfaces {
+    pub(super) fn of(plan: &ReadPlan, sqlite_dirs: &[Vec<u8>]) -> Self {
+        let mut roots = Vec::new();
+        for path in &plan.roots {
+            // A root that cannot be opened is a problem of the reading.
+            let Ok(dir) = LinuxFs::open(path) else { continue };
+            if let Ok(stat) = dir.stat_self() {
+                roots.push((stat.dev, stat.ino));
+            }
+        }
+        Self { roots, sqlite_dirs: sqlite_dirs.to_vec() }
+    }
+
+    /// The databases in the site's own directories: files that begin as SQLite's do.
+    fn databases(&self, problems: &mut Vec<(Vec<u8>, String)>) -> Vec<SqliteGroup> {
+        let mut groups = Vec::new();
+        for path in &self.sqlite_dirs {
+            let listed = LinuxFs::open(path).and_then(|dir| Ok((dir.names()?, dir)));
+            let Ok((names, dir)) = listed else { continue };
+            for raw in names {
+                if !is_database(&dir, &raw.name) {
+                    continue;
+                }
+                match SqliteGroup::look_in(dir.descriptor(), path, &raw.name) {
+                    Ok(group) => groups.push(group),
+                    Err(error) => problems.push((path.clone(), error.to_string())),
+                }
+            }
+        }
+        groups
+    }
+
+    /// What was looked at again, in the window's words.
+    pub(super) fn second_look(
+        &self,
+        plan: &ReadPlan,
+        forest: &Forest,
+        again: &Again,
+        against: &[String],
+    ) -> SecondLook {
+        let mut problems = forest.seen.problems.clone();
+        let sqlite = self.databases(&mut problems);
+        let mut trees = Vec::new();
+        let mut sources = Vec::new();
+        for root in &plan.roots {
+            let examples: Vec<Vec<u8>> =
+                again.changed.iter().filter(|p| is_within(p, root)).cloned().collect();
+            let changed = match plan.roots.as_slice() {
+                [_] => again.changed_total,
+                _ => examples.len() as u64,
+            };
+            trees.push(TreeLook {
+                path: root.clone(),
+                by: "second scan".into(),
+                changed,
+                examples,
+            });
+            let mine: Vec<_> = problems.iter().filter(|(p, _)| is_within(p, root)).collect();
+            let detail = match mine.first() {
+                None => "all of it was read".to_owned(),
+                Some((path, what)) => {
+                    format!("{} could not be read, the first: {}: {what}", mine.len(), said(path))
+                }
+            };
+            sources.push(SourceRead { subject: root.clone(), whole: mine.is_empty(), detail });
+        }
+        for reason in against {
+            let subject = b"the site".to_vec();
+            sources.push(SourceRead { subject, whole: false, detail: reason.clone() });
+        }
+        SecondLook { trees, sources, sqlite }
+    }
+}
+
+fn is_database(dir: &crate::host::fs::linux::LinuxDir, name: &[u8]) -> bool {
+    let regular = dir.stat(name).is_ok_and(|s| s.kind == InodeKind::File);
+    let mut head = [0; 16];
+    regular
+        && dir.open_file(name).is_ok_and(|file| {
+            file.read_at(&mut head, 0).is_ok_and(|n| n == 16) && head == *SQLITE_MAGIC
+        })
+}
