@@ -6,11 +6,12 @@ pub mod complete;
 pub mod config;
 pub mod env;
 pub mod exit;
-pub mod failures;
+pub mod fault;
 pub mod global;
 pub mod output;
 pub mod password;
 pub mod progress;
+pub mod session;
 pub mod wanted;
 
 use std::ffi::OsString;
@@ -57,6 +58,8 @@ fn dispatch(cli: Cli, said: &Arc<Warnings>) -> Result<Exit, CliError> {
         Command::Man(args) => commands::man::run(Out::stdout(json), &args),
         // ---- TO BE FILLED: one arm for each verb, such as
         // Command::Init(args) => with_context(global, said, |c| commands::init::run(c, &args)),
+        Command::Check(args) => with_context(global, said, |c| commands::check::run(c, &args)),
+        Command::Restore(args) => with_context(global, said, |c| commands::restore::run(c, &args)),
         Command::Snapshot(args) => {
             with_context(global, said, |c| commands::snapshot::run(c, &args))
         }

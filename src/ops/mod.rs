@@ -1,5 +1,7 @@
 //! One verb a file. A verb never imports a verb; what several share is here beside them.
 
+pub mod check;
+pub mod restore;
 pub mod session;
 pub mod snapshot;
 pub mod sources;

@@ -14,6 +14,7 @@
 //! first deleter finds only writers that know the rule.
 
 pub mod accelerator;
+pub mod check;
 pub mod cut;
 pub mod filter;
 pub mod keys;
@@ -23,5 +24,6 @@ pub mod naming;
 pub mod pack_builder;
 pub mod reader;
 pub mod repository;
+pub mod salvage;
 mod uploader;
 pub mod writer;

@@ -104,6 +104,7 @@ pub(super) struct Shared {
     pending: Pending,
     builders: [Mutex<Option<PackBuilder>>; 4],
     failed: AtomicBool,
+    reason: Mutex<Option<WriteError>>,
     chunks_new: AtomicU64,
     bytes_new: AtomicU64,
 }
@@ -118,6 +119,18 @@ impl Shared {
 
     pub(super) fn fail(&self) {
         self.failed.store(true, Ordering::Relaxed);
+    }
+
+    /// The run ends for this reason; the first one is kept for whoever asks first.
+    pub(super) fn fail_for(&self, error: WriteError) {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.fail();
+    }
+
+    /// Why the run is given up.
+    pub(super) fn failure(&self) -> WriteError {
+        let kept = self.reason.lock().unwrap_or_else(PoisonError::into_inner).take();
+        kept.unwrap_or(WriteError::GivenUp)
     }
 }
 
@@ -147,6 +160,7 @@ impl Writer {
             pending: Pending { shards: (0..64).map(|_| Mutex::default()).collect() },
             builders: Default::default(),
             failed: AtomicBool::new(false),
+            reason: Mutex::new(None),
             chunks_new: AtomicU64::new(0),
             bytes_new: AtomicU64::new(0),
         });
@@ -188,6 +202,10 @@ impl Writer {
     /// # Errors
     /// Any error of the run so far.
     pub fn publish(&self) -> Result<(), WriteError> {
+        // A block that was lost on the way is named by trees that would be committed.
+        if self.shared.failed.load(Ordering::Relaxed) {
+            return Err(self.shared.failure());
+        }
         for builder in &self.shared.builders {
             let taken = builder.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(pack) = taken.filter(|b| !b.is_empty()) {
@@ -296,7 +314,7 @@ impl Worker<'_> {
     ) -> Result<bool, WriteError> {
         let shared = &self.writer.shared;
         if shared.failed.load(Ordering::Relaxed) {
-            return Err(WriteError::GivenUp);
+            return Err(shared.failure());
         }
         if bytes.len() > limits::CHUNK_MAX {
             return Err(WriteError::TooLong(bytes.len()));

@@ -1,5 +1,7 @@
 //! One file for each command: intent, the verb's call, and how its result is shown.
 
+pub mod check;
 pub mod completions;
 pub mod man;
 pub mod snapshot;
+pub mod restore;

@@ -1,7 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::format::content::ChunkRef;
+use crate::base::id::{ChunkId, ContentHash};
+use crate::base::time::Timestamp;
+use crate::format::content::{ChunkRef, Content};
 
 const EMPTY: ContentHash = ContentHash::from_array([0xee; 32]);
 
