@@ -136,8 +136,13 @@ impl World {
         std::fs::write(self.path("cabk.toml"), text).unwrap();
     }
 
+    /// The directory that holds all of it.
+    pub(crate) fn top(&self) -> PathBuf {
+        self.dir.path().canonicalize().unwrap()
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().canonicalize().unwrap().join(name)
+        self.top().join(name)
     }
 
     pub(crate) fn repo(&self) -> PathBuf {
