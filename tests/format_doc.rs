@@ -132,7 +132,8 @@ fn bounds() -> BTreeMap<String, String> {
         LIST_MAX LIST_LEVELS_MAX ENTRY_MAX PAGE_NAMES_MAX PAGE_BYTES_MAX PAGE_LEVELS_MAX DEPTH_MAX
         INLINE_CHUNKS_MAX INLINE_XATTR_MAX XATTR_TOTAL_MAX EXTENT_MAP_MAX INLINE_EXTENTS_MAX
         SEGMENT_MAX MANIFEST_MAX CONTROL_MAX MANIFEST_PROBLEMS_MAX ARGON2_MEMORY_KIB_MAX
-        ARGON2_PASSES_MAX ARGON2_LANES_MAX SLOT_FACTS_MAX SLOT_LABEL_MAX ZSTD_WINDOW_LOG_MAX SITE_FILE_MAX
+        ARGON2_PASSES_MAX ARGON2_LANES_MAX SLOT_FACTS_MAX SLOT_LABEL_MAX ZSTD_WINDOW_LOG_MAX
+        SITE_FILE_MAX
     ]
 }
 
@@ -287,8 +288,6 @@ fn control_bodies_have_the_fields_of_the_code() {
     let label = String::new();
     let slot = control::SlotBody { id, label, created: NOW, recovery: false, master: hex() };
     held_by("### Key slot", &[slot]);
-    let facts = control::SlotFacts { label: String::new(), created: NOW, recovery: false };
-    held_by("### Facts of a key slot", &[facts]);
     let holder =
         control::Holder { host: String::new(), boot_id: String::new(), pid: 1, start_ticks: 1 };
     let id = id::LeaseId::from_array([1; 16]);
