@@ -1,12 +1,14 @@
 //! The commands beside `snapshot` and `restore`, from outside: JSON, exit codes, warnings.
 
-mod keys;
-mod look;
-mod place;
-mod site;
-
-#[path = "../common/mod.rs"]
 mod common;
+#[path = "verbs/keys.rs"]
+mod keys;
+#[path = "verbs/look.rs"]
+mod look;
+#[path = "verbs/place.rs"]
+mod place;
+#[path = "verbs/site.rs"]
+mod site;
 
 use serde_json::Value;
 
