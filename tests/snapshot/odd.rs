@@ -103,8 +103,15 @@ fn names_are_bytes() {
     std::fs::create_dir(world.source()).unwrap();
     let long = vec![b'n'; 255];
     let names: [&[u8]; 9] = [
-        b"new\nline", b"\xff\xfe bad \x80", b" lead", b"-dash", b"tab\t", b"quote\"'\\", b"*[?]",
-        b"{\"json\":1}", &long,
+        b"new\nline",
+        b"\xff\xfe bad \x80",
+        b" lead",
+        b"-dash",
+        b"tab\t",
+        b"quote\"'\\",
+        b"*[?]",
+        b"{\"json\":1}",
+        &long,
     ];
     for name in names {
         std::fs::write(world.source().join(OsStr::from_bytes(name)), name).unwrap();
