@@ -33,6 +33,9 @@ use progress::{Reporter, Style};
 #[must_use]
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(code) = commands::demo::as_service(&arguments) {
+        return code;
+    }
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => return not_parsed(&error, &arguments).code(),
@@ -59,6 +62,7 @@ fn dispatch(cli: Cli, said: &Arc<Warnings>) -> Result<Exit, CliError> {
         // ---- TO BE FILLED: one arm for each verb, such as
         // Command::Init(args) => with_context(global, said, |c| commands::init::run(c, &args)),
         Command::Check(args) => with_context(global, said, |c| commands::check::run(c, &args)),
+        Command::Demo(args) => with_context(global, said, |c| commands::demo::run(c, &args)),
         Command::Snapshot(args) => {
             with_context(global, said, |c| commands::snapshot::run(c, &args))
         }
