@@ -66,7 +66,10 @@ pub fn as_service(arguments: &[OsString]) -> Option<u8> {
     }
     let what = what.to_string_lossy();
     match toy_command(&what, root.into(), &SystemClock) {
-        Ok(exit) => Some(exit),
+        Ok(answer) => match Out::stdout(false).raw(answer.says.as_bytes()) {
+            Ok(()) => Some(answer.exit),
+            Err(error) => Some(error.exit.code()),
+        },
         Err(error) => {
             let shown = CliError::from_error(Kind::Failed, &error);
             // Nobody may be there to read it; the exit code says it too.

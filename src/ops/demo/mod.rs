@@ -29,7 +29,7 @@ use crate::store::reader::Reader;
 
 pub use compare::{CompareError, Compared};
 pub use site::Places;
-pub use toy::{ToyError, command as toy_command};
+pub use toy::{ToyAnswer, ToyError, command as toy_command};
 
 /// What the demonstration needs.
 pub struct DemoInput<'a> {

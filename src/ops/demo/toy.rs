@@ -122,24 +122,41 @@ impl Note {
     }
 }
 
-/// Does what the hidden command line asks for. The exit code: 0, or 3 for a service that is
-/// stopped.
+/// What a command of the toy service came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ToyAnswer {
+    /// 0, or 3 for a service that is stopped.
+    pub exit: u8,
+    /// What it prints.
+    pub says: String,
+}
+
+/// Does what the hidden command line asks for.
 ///
 /// # Errors
 /// [`ToyError`].
-pub fn command(what: &str, root: PathBuf, clock: &dyn Clock) -> Result<u8, ToyError> {
+pub fn command(what: &str, root: PathBuf, clock: &dyn Clock) -> Result<ToyAnswer, ToyError> {
     let places = Places::below(root);
     match what {
-        "start" => start(&places, clock).map(|()| 0),
-        "stop" => end(&places, Signal::TERM, clock).map(|()| 0),
-        "status" => Ok(match Note::read(&places)? {
-            Some(note) if note.lives()? => 0,
-            _ => 3,
-        }),
-        "run" => serve(&places, clock).map(|()| 0),
-        "render" => render(&places, clock).map(|()| 0),
-        other => Err(ToyError::Unknown(other.to_owned())),
+        "start" => start(&places, clock)?,
+        "stop" => end(&places, Signal::TERM, clock)?,
+        "status" => {
+            return Ok(match Note::read(&places)? {
+                Some(note) if note.lives()? => {
+                    ToyAnswer { exit: 0, says: format!("process {} runs\n", note.pid) }
+                }
+                Some(note) => {
+                    let how = if note.closed { "closed its database" } else { "died" };
+                    ToyAnswer { exit: 3, says: format!("process {} {how}\n", note.pid) }
+                }
+                None => ToyAnswer { exit: 3, says: "it never ran\n".into() },
+            });
+        }
+        "run" => serve(&places, clock)?,
+        "render" => render(&places, clock)?,
+        other => return Err(ToyError::Unknown(other.to_owned())),
     }
+    Ok(ToyAnswer { exit: 0, says: String::new() })
 }
 
 /// Starts the service and waits until it is ready.

@@ -102,7 +102,10 @@ fn taken(shown: &Shown) -> String {
         let _ = writeln!(text, "  all {} checks of the evidence held", shown.evidence.len());
     }
     for one in broken {
-        let _ = writeln!(text, "  not held: {}: {}", one.check, one.detail);
+        let _ = writeln!(text, "  not held: {}", one.check);
+        for part in one.detail.split("; ") {
+            let _ = writeln!(text, "    {part}");
+        }
     }
     let asserted = shown.evidence.iter().filter(|e| e.held && e.how == How::Asserted);
     for one in asserted {
