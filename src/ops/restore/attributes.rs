@@ -184,6 +184,16 @@ impl Run<'_> {
         Ok(true)
     }
 
+    /// Gives the owner and the group; where only root may, at least a group of one's own.
+    fn change_owner(&self, on: On<'_>, stat: &Stat, plan: &Plan) -> io::Result<()> {
+        let both = on.chown(plan.uid, plan.gid);
+        if both.is_err() && !self.privileged && stat.gid != plan.gid && stat.uid != plan.uid {
+            // Whether this works or not, the owner was not given: that is the problem to report.
+            let _ = on.chown(stat.uid, plan.gid);
+        }
+        both
+    }
+
     /// What of an inode differs from what the snapshot says.
     fn plan_attributes(
         &self,
