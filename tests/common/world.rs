@@ -26,6 +26,7 @@ use cabk::record::catalogue;
 use cabk::store::cut::ChunkSizes;
 use cabk::store::reader::Reader;
 use cabk::store::repository::{InitOptions, Unlock, init};
+use cabk::tree::walk::find;
 use serde_json::Value;
 
 /// The site label that all runs get.
@@ -102,8 +103,16 @@ impl World {
         Self::with(true)
     }
 
+    /// On the disk on which it was built, in a directory that only these tests use.
+    pub(crate) fn beside_the_program() -> Self {
+        Self::within(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(), false)
+    }
+
     fn with(encrypted: bool) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::within(tempfile::tempdir().unwrap(), encrypted)
+    }
+
+    fn within(dir: tempfile::TempDir, encrypted: bool) -> Self {
         let world = Self { dir, encrypted };
         world.make_repository(&world.repo());
         world.configure("");
@@ -295,9 +304,12 @@ impl Inside {
         all
     }
 
-    /// The id of the tree of `/`: equal for equal content.
-    pub(crate) fn tree_id(&self, id: &str) -> String {
-        match Entry::decode(&self.body(id).root.0, &self.empty()).unwrap().node {
+    /// The id of a directory's tree: equal for equal content. That of `/` would hold the times of the
+    /// directories above the source, too.
+    pub(crate) fn tree_id(&self, id: &str, path: &Path) -> String {
+        let root = Entry::decode(&self.body(id).root.0, &self.empty()).unwrap();
+        let entry = find(&self.reader, &root, &bytes(path)).unwrap();
+        match entry.node {
             Node::Dir { tree: Some(tree), .. } => tree.to_hex(),
             other => panic!("{other:?}"),
         }

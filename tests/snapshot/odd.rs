@@ -79,7 +79,8 @@ fn a_directory_of_very_many_names() {
     let dir = world.source().join("many");
     std::fs::create_dir_all(&dir).unwrap();
     for n in 0..count {
-        std::fs::write(dir.join(format!("entry-{n:07}")), format!("{n}")).unwrap();
+        // Empty: to free a block takes some disks longer than all the rest of this test.
+        std::fs::File::create(dir.join(format!("entry-{n:07}"))).unwrap();
     }
     past_the_grain();
     let done = world.snapshot(NONE).expect(0);
@@ -94,7 +95,7 @@ fn a_directory_of_very_many_names() {
     let done = world.snapshot(NONE).expect(0);
     assert_eq!((done.count("files_new"), done.count("files_unmodified")), (1, count));
     let grown = world.pack_bytes() - whole;
-    assert!(grown < whole / 10, "{grown} bytes for one name, of {whole}");
+    assert!(grown < whole / 4, "{grown} bytes for one name, of {whole}");
 }
 
 #[test]
