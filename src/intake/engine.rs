@@ -215,7 +215,7 @@ impl<'a> Engine<'a> {
                 Some(entry) if !is_dir => SlotState::Done(entry),
                 known => {
                     pending += 1;
-                    SlotState::Waiting(known.map(|e| e.meta))
+                    SlotState::Waiting(known.map(|e| Box::new(e.meta)))
                 }
             };
             let waits = matches!(slot_state, SlotState::Waiting(_));
@@ -300,7 +300,7 @@ impl<'a> Engine<'a> {
         if jobs.is_empty() {
             return Ok(());
         }
-        for done in self.read_jobs(jobs)? {
+        for done in self.read_jobs(jobs)?.into_iter().flatten() {
             let path = done.path;
             self.seen.databases.extend(done.database.then(|| path.clone()));
             for problem in done.remarks.problems {

@@ -61,7 +61,7 @@ pub(super) struct Seen {
     pub(super) name: Vec<u8>,
     pub(super) stat: Stat,
     /// The entry of the last run, where it still holds.
-    pub(super) known: Option<Entry>,
+    pub(super) known: Option<Box<Entry>>,
     /// Whether its metadata is that of the last run (directories).
     pub(super) meta_known: bool,
     /// Whether the last run had an entry of this name, of whatever inode.
@@ -291,7 +291,7 @@ impl Looker<'_> {
                 _ => None,
             };
             seen.meta_known = entry.is_some();
-            seen.known = entry;
+            seen.known = entry.map(Box::new);
         }
         Ok(())
     }
