@@ -81,8 +81,8 @@ fn generate_database(path: &Path, bytes: u64, noise: &mut Noise) {
     db.execute_batch("create table log (id integer primary key, line text); begin").unwrap();
     let mut insert = db.prepare("insert into log (line) values (?1)").unwrap();
     let mut raw = [0; 96];
-    let pages = || db.pragma_query_value(None, "page_count", |r| r.get::<_, u64>(0)).unwrap();
-    while pages() * 4096 < bytes {
+    let pages = || db.pragma_query_value(None, "page_count", |r| r.get::<_, i64>(0)).unwrap();
+    while pages() as u64 * 4096 < bytes {
         for _ in 0..5_000 {
             noise.fill(&mut raw);
             let words: String = raw.iter().map(|b| format!("{b:02x} request ")).collect();

@@ -79,7 +79,6 @@ fn dispatch(cli: Cli, said: &Arc<Warnings>) -> Result<Exit, CliError> {
         Command::Snapshot(args) => {
             with_context(global, said, |c| commands::snapshot::run(c, &args))
         }
-        other => with_context(global, said, |_| Err(CliError::not_built_in(other.name()))),
     }
 }
 
