@@ -27,10 +27,19 @@ impl Context {
     /// As [`Context::session`].
     pub fn synced_session(&self) -> Result<Session, CliError> {
         let mut session = self.session()?;
+        self.sync(&mut session)?;
+        Ok(session)
+    }
+
+    /// Makes the local index equal to what the repository lists, and says what could not be read.
+    ///
+    /// # Errors
+    /// [`super::fault::session`].
+    pub fn sync(&self, session: &mut Session) -> Result<(), CliError> {
         let said = session.warnings.len();
         session.sync()?;
         session.warnings.iter().skip(said).for_each(|warning| self.said.warn(warning));
-        Ok(session)
+        Ok(())
     }
 
     /// As [`Context::session`], with another key than the usual password.

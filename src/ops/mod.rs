@@ -2,9 +2,16 @@
 
 pub mod check;
 pub mod demo;
+pub mod discover;
+pub mod init;
+pub mod key;
+pub mod ls;
 pub mod restore;
 pub mod session;
 pub mod snapshot;
 pub mod sources;
+pub mod stats;
+pub mod unlock;
+pub mod window;
 
 pub use crate::base::progress;

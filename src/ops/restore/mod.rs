@@ -16,6 +16,7 @@ mod batch;
 mod error;
 mod existing;
 mod finish;
+mod frame;
 mod leaf;
 mod marker;
 mod owners;
@@ -46,12 +47,13 @@ use crate::tree::cursor::DirCursor;
 use crate::tree::walk::find;
 
 pub use error::{Problem, RestoreError};
+use frame::State;
 use marker::Found;
 use owners::{OwnerMap, OwnerRules};
 use place::{DirNode, Dirs};
 use run::Run;
-use select::{Choice, Select};
-use walk::{State, Walker};
+use select::{Choice, Is, Select};
+use walk::Walker;
 
 /// Where a snapshot goes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -287,24 +289,7 @@ fn to_directory(
         None => root,
     };
     let id = input.snapshot.id();
-    let (dir, found) = match TargetDir::open_root(path) {
-        Ok(dir) => {
-            let found = marker::look(&dir, path, &id, subtree)?;
-            (dir, found)
-        }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let place = if input.dry_run {
-                TargetDir::open_root(b"/")
-            } else {
-                TargetDir::create_root(path)
-            };
-            (place.map_err(failed)?, Found::Empty)
-        }
-        Err(e) if e.kind() == io::ErrorKind::NotADirectory => {
-            return Err(RestoreError::Refused(format!("{} is not a directory", printable(path))));
-        }
-        Err(e) => return Err(failed(e)),
-    };
+    let (dir, found) = open_target(input, path, subtree)?;
     let own_meta = subtree.is_some() && matches!(entry.node, Node::Dir { .. });
     if !input.dry_run {
         if own_meta {
@@ -345,6 +330,33 @@ fn to_directory(
     })
 }
 
+/// Opens the target, or makes it.
+fn open_target(
+    input: &RestoreInput<'_>,
+    path: &[u8],
+    subtree: Option<&[u8]>,
+) -> Result<(TargetDir, Found), RestoreError> {
+    let failed = |source: io::Error| RestoreError::Io { path: path.to_vec(), source };
+    match TargetDir::open_root(path) {
+        Ok(dir) => {
+            let found = marker::look(&dir, path, &input.snapshot.id(), subtree)?;
+            Ok((dir, found))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            // A dry run opens nothing below it.
+            let place = match input.dry_run {
+                true => TargetDir::open_root(b"/"),
+                false => TargetDir::create_root(path),
+            };
+            Ok((place.map_err(failed)?, Found::Empty))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotADirectory => {
+            Err(RestoreError::Refused(format!("{} is not a directory", printable(path))))
+        }
+        Err(e) => Err(failed(e)),
+    }
+}
+
 /// Where the walker begins in the snapshot: at the subtree, or, for one file, at the directory
 /// above it.
 fn walked_path(subtree: Option<&[u8]>, is_dir: bool) -> Vec<u8> {
@@ -364,7 +376,7 @@ fn owners_used(
     let (mut uids, mut gids) = (HashSet::new(), HashSet::new());
     let Node::Dir { tree, .. } = &root.node else { return Ok((uids, gids)) };
     let mut path = Vec::new();
-    let taken = select.choose(b"/", true, false) == Choice::Take;
+    let taken = select.choose(b"/", Is::Way, false) == Choice::Take;
     let mut stack = vec![(DirCursor::new(*tree), 0, taken)];
     while let Some((cursor, len, taken)) = stack.last_mut() {
         path.truncate(*len);
@@ -376,8 +388,7 @@ fn owners_used(
         };
         path.push(b'/');
         path.extend_from_slice(&entry.name);
-        let is_dir = matches!(entry.node, Node::Dir { .. });
-        let choice = select.choose(&path, is_dir, *taken);
+        let choice = select.choose(&path, Is::of(&entry.node), *taken);
         if choice == Choice::Skip {
             continue;
         }

@@ -5,6 +5,7 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::RestoreError;
 use crate::base::path::{components, from_bytes, is_within};
+use crate::format::tree::Node;
 
 /// Globs that know how many they are: one that means nothing is an error, not silence.
 pub(super) fn globs(list: &[String]) -> Result<Option<Gitignore>, RestoreError> {
@@ -12,6 +13,7 @@ pub(super) fn globs(list: &[String]) -> Result<Option<Gitignore>, RestoreError> 
         return Ok(None);
     }
     let mut builder = GitignoreBuilder::new("/");
+    builder.allow_unclosed_class(false);
     for glob in list {
         let wrong = |why: String| {
             RestoreError::Usage(format!("the glob {glob:?} is not understood: {why}"))
@@ -29,6 +31,28 @@ pub(super) fn globs(list: &[String]) -> Result<Option<Gitignore>, RestoreError> 
 
 fn matches(globs: Option<&Gitignore>, path: &[u8], is_dir: bool) -> bool {
     globs.is_some_and(|g| matches!(g.matched(from_bytes(path), is_dir), Match::Ignore(_)))
+}
+
+/// What a path is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Is {
+    /// No directory.
+    Leaf,
+    /// A directory of a source.
+    Dir,
+    /// A directory that only leads to sources.
+    Way,
+}
+
+impl Is {
+    /// Of an entry.
+    pub(super) fn of(node: &Node) -> Self {
+        match node {
+            Node::Dir { partial: true, .. } => Self::Way,
+            Node::Dir { .. } => Self::Dir,
+            _ => Self::Leaf,
+        }
+    }
 }
 
 /// What happens to a path.
@@ -73,8 +97,10 @@ impl Select {
     }
 
     /// What happens to an absolute path; `taken` says whether the directory above it is taken.
-    pub(super) fn choose(&self, path: &[u8], is_dir: bool, taken: bool) -> Choice {
-        if self.is_kept(path, is_dir) {
+    pub(super) fn choose(&self, path: &[u8], is: Is, taken: bool) -> Choice {
+        let is_dir = is != Is::Leaf;
+        // What only leads to sources is no part of them: `tmp` excludes no source below `/tmp`.
+        if is != Is::Way && self.is_kept(path, is_dir) {
             return Choice::Skip;
         }
         if taken {
@@ -112,13 +138,15 @@ mod tests {
     fn globs_choose_as_gitignore_does() {
         let select =
             Select::new(&texts(&["*.db", "/a/apps/"]), &texts(&["tmp"]), vec![], vec![]).unwrap();
-        assert_eq!(select.choose(b"/a", true, false), Choice::Descend);
-        assert_eq!(select.choose(b"/a/x.db", false, false), Choice::Take);
-        assert_eq!(select.choose(b"/a/apps", true, false), Choice::Take);
-        assert_eq!(select.choose(b"/b/apps", true, false), Choice::Descend);
-        assert_eq!(select.choose(b"/a/apps", false, false), Choice::Skip);
-        assert_eq!(select.choose(b"/a/apps/x\xff", false, true), Choice::Take);
-        assert_eq!(select.choose(b"/a/apps/tmp", true, true), Choice::Skip);
+        assert_eq!(select.choose(b"/a", Is::Dir, false), Choice::Descend);
+        assert_eq!(select.choose(b"/a/x.db", Is::Leaf, false), Choice::Take);
+        assert_eq!(select.choose(b"/a/apps", Is::Dir, false), Choice::Take);
+        assert_eq!(select.choose(b"/b/apps", Is::Dir, false), Choice::Descend);
+        assert_eq!(select.choose(b"/a/apps", Is::Leaf, false), Choice::Skip);
+        assert_eq!(select.choose(b"/a/apps/x\xff", Is::Leaf, true), Choice::Take);
+        assert_eq!(select.choose(b"/a/apps/tmp", Is::Dir, true), Choice::Skip);
+        assert_eq!(select.choose(b"/tmp", Is::Dir, false), Choice::Skip);
+        assert_eq!(select.choose(b"/tmp", Is::Way, false), Choice::Descend);
         assert!(!select.is_whole() && !select.is_simple());
         for wrong in ["", "# remark", "a["] {
             assert!(Select::new(&texts(&[wrong]), &[], vec![], vec![]).is_err(), "{wrong:?}");
@@ -128,10 +156,10 @@ mod tests {
     #[test]
     fn a_subtree_and_what_is_kept() {
         let select = Select::new(&[], &[], b"/a/b".to_vec(), vec![b"/a/b/repo".to_vec()]).unwrap();
-        assert_eq!(select.choose(b"/a", true, false), Choice::Descend);
-        assert_eq!(select.choose(b"/c", true, false), Choice::Skip);
-        assert_eq!(select.choose(b"/a/b", true, false), Choice::Take);
-        assert_eq!(select.choose(b"/a/b/repo", true, true), Choice::Skip);
+        assert_eq!(select.choose(b"/a", Is::Dir, false), Choice::Descend);
+        assert_eq!(select.choose(b"/c", Is::Dir, false), Choice::Skip);
+        assert_eq!(select.choose(b"/a/b", Is::Dir, false), Choice::Take);
+        assert_eq!(select.choose(b"/a/b/repo", Is::Dir, true), Choice::Skip);
         assert!(select.is_kept(b"/a/b/repo/packs", true));
         assert!(select.keeps_below(b"/a/b") && !select.keeps_below(b"/a/c"));
     }
