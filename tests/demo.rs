@@ -8,8 +8,9 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use cabk::host::clock::{Clock, SystemClock};
 use common::skip;
 
 /// One demonstration at a time: each measures a downtime.
@@ -167,15 +168,18 @@ fn no_root_is_needed() {
 
 /// Waits until a process of the demonstration plays this part.
 fn wait_for_part(dir: &Path, part: &str, child: &mut Child) {
-    let began = Instant::now();
+    let began = SystemClock.monotonic();
     let plays = |pid: &u32| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         line.split(|&byte| byte == 0).any(|word| word == part.as_bytes())
     };
     while !living(dir).iter().any(plays) {
-        assert!(began.elapsed() < Duration::from_secs(60), "no process plays {part}");
+        assert!(
+            SystemClock.monotonic() - began < Duration::from_secs(60),
+            "no process plays {part}"
+        );
         assert!(child.try_wait().unwrap().is_none(), "it ended before {part}");
-        std::thread::sleep(Duration::from_millis(1));
+        SystemClock.sleep(Duration::from_millis(1));
     }
 }
 
@@ -208,10 +212,14 @@ fn a_kill_ends_what_it_started_too() {
     wait_for_part(dir.path(), "render", &mut child);
     child.kill().unwrap();
     child.wait().unwrap();
-    let began = Instant::now();
+    let began = SystemClock.monotonic();
     while !living(dir.path()).is_empty() {
-        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", living(dir.path()));
-        std::thread::sleep(Duration::from_millis(5));
+        assert!(
+            SystemClock.monotonic() - began < Duration::from_secs(20),
+            "{:?}",
+            living(dir.path())
+        );
+        SystemClock.sleep(Duration::from_millis(5));
     }
 }
 

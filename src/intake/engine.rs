@@ -127,6 +127,7 @@ impl<'a> Engine<'a> {
             .num_threads(threads)
             .build()
             .map_err(IntakeError::Threads)?;
+        let first_look = FirstLook::begun(looker.synced);
         let hand = |_| {
             let worker = looker.writer.worker()?;
             Ok::<_, WriteError>(Hand { worker, streamer: Streamer::default() })
@@ -140,7 +141,7 @@ impl<'a> Engine<'a> {
             sort,
             pool,
             hands,
-            first_look: FirstLook::default(),
+            first_look,
             seen: Seen::default(),
             links: Mutex::default(),
             nodes: Nodes::default(),

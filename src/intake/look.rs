@@ -10,6 +10,7 @@ use super::digest::Digest;
 use super::engine::IntakeError;
 use super::scan::{Listing, LookError, Looker, Target, short};
 use crate::base::path::join;
+use crate::base::time::Timestamp;
 use crate::host::fs::{InodeKind, Stat};
 use crate::host::process::{Device, InodeSet};
 use crate::host::signal::Interrupt;
@@ -20,9 +21,15 @@ pub struct FirstLook {
     dirs: HashMap<(Device, u64), (Digest, Box<[u64]>)>,
     inodes: HashMap<Device, Vec<u64>>,
     leaves: Vec<(Vec<u8>, Stat)>,
+    began: Option<Timestamp>,
 }
 
 impl FirstLook {
+    /// A look that begins now.
+    pub(super) fn begun(began: Timestamp) -> Self {
+        Self { began: Some(began), ..Self::default() }
+    }
+
     pub(super) fn add(
         &mut self,
         dev: Device,
@@ -65,6 +72,10 @@ impl InodeSet for FirstLook {
 
     fn contains(&self, device: Device, ino: u64) -> bool {
         self.inodes.get(&device).is_some_and(|list| list.binary_search(&ino).is_ok())
+    }
+
+    fn as_of(&self) -> Option<Timestamp> {
+        self.began
     }
 }
 

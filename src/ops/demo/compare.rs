@@ -11,7 +11,6 @@ use crate::base::limits;
 use crate::base::path::{bytes, is_within, join, printable};
 use crate::format::DecodeError;
 use crate::format::content::{ChunkRef, Content};
-use crate::format::manifest::ManifestBody;
 use crate::format::pack::ChunkKind;
 use crate::format::tree::{
     Entry, Layout, Meta, Node, Stretch, StretchMap, Xattrs, decode_stretches, decode_xattrs,
@@ -60,18 +59,18 @@ pub enum CompareError {
     },
 }
 
-/// Compares the directory `target`, into which a snapshot was restored, with the snapshot's tree.
-/// `site` is the directory that held the sources: what lies above it belongs to others.
+/// Compares the directory `target`, into which a snapshot was restored, with the snapshot's tree,
+/// whose root is the encoded entry `root`. `site` is the directory that held the sources: what lies above it belongs to others.
 ///
 /// # Errors
 /// [`CompareError`]; differences are no error here.
 pub(super) fn compare(
     reader: &Reader,
-    body: &ManifestBody,
+    root: &[u8],
     target: &Path,
     site: &Path,
 ) -> Result<Compared, CompareError> {
-    let root = Entry::decode(&body.root.0, &reader.repository().namer().empty())?;
+    let root = Entry::decode(root, &reader.repository().namer().empty())?;
     let (links, done) = (BTreeMap::new(), Compared::default());
     let mut run = Run { reader, site: bytes(site), links, done };
     let top = bytes(target);
@@ -291,3 +290,6 @@ const fn kind(node: &Node) -> InodeKind {
         Node::BlockDevice { .. } => InodeKind::BlockDevice,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -365,7 +365,7 @@ impl Show<'_> {
     fn compared(&self, second: &Numbered) -> Result<(), DemoError> {
         let reader = self.input.verbs.reader(&self.stage).map_err(|e| self.verb(COMPARISON, e))?;
         let (target, site) = (self.places().restored(), self.places().site());
-        let done = compare(&reader, &second.body, &target, &site)
+        let done = compare(&reader, &second.body.root.0, &target, &site)
             .map_err(|source| DemoError::Compare { step: COMPARISON, source })?;
         must(COMPARISON, done.differences.is_empty(), || done.differences.join("; "))?;
         must(COMPARISON, done.bytes == second.shown.bytes, || {

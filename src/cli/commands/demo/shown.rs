@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::base::size::human_size;
 use crate::format::manifest::{Evidence, How};
-use crate::ops::demo::{DemoEvent, DemoReport, Shown};
+use crate::ops::demo::{Compared, DemoEvent, DemoReport, Shown};
 
 /// A step that is done.
 pub(super) fn event(event: &DemoEvent) -> String {
@@ -51,25 +51,7 @@ pub(super) fn event(event: &DemoEvent) -> String {
             human_size(*bytes),
             time(*duration_ms)
         ),
-        DemoEvent::Compared(done) => {
-            let mut text = format!(
-                "Compared with the snapshot: {} names with their attributes, {} files with every \
-                 byte ({}): no difference\n",
-                done.entries,
-                done.files,
-                human_size(done.bytes)
-            );
-            if done.not_ours > 0 {
-                // Writing into a text does not fail.
-                let _ = writeln!(
-                    text,
-                    "  (apart from {} directories above the site, whose owners or flags could not \
-                     be given here)",
-                    done.not_ours
-                );
-            }
-            text
-        }
+        DemoEvent::Compared(done) => compared(done),
         DemoEvent::Database { integrity, rows, rows_at_stop } => format!(
             "The restored database: integrity_check {integrity}, {rows} rows; the service counted \
              {rows_at_stop} when it was stopped\n"
@@ -79,6 +61,26 @@ pub(super) fn event(event: &DemoEvent) -> String {
             human_size(*repository_bytes)
         ),
     }
+}
+
+fn compared(done: &Compared) -> String {
+    let mut text = format!(
+        "Compared with the snapshot: {} names with their attributes, {} files with every byte \
+         ({}): no difference\n",
+        done.entries,
+        done.files,
+        human_size(done.bytes)
+    );
+    if done.not_ours > 0 {
+        // Writing into a text does not fail.
+        let _ = writeln!(
+            text,
+            "  (apart from {} directories above the site, whose owners or flags could not be given \
+             here)",
+            done.not_ours
+        );
+    }
+    text
 }
 
 fn taken(shown: &Shown) -> String {

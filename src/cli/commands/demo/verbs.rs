@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::local::LocalBackend;
 use crate::base::id::ManifestId;
 use crate::base::path::{bytes, is_within};
 use crate::base::progress::Progress;
@@ -15,26 +14,22 @@ use crate::format::control::HexBytes;
 use crate::format::manifest::SourceRecord;
 use crate::host::clock::Clock;
 use crate::host::commands::{CommandService, Commands};
-use crate::host::entropy::SystemEntropy;
 use crate::host::machine;
 use crate::host::signal::Interrupt;
 use crate::host::users::SystemOwners;
 use crate::ops::demo::{Failed, Put, Stage, Taken, Verbs};
+use crate::ops::init::{COMPRESSION, Init, init};
 use crate::ops::restore::{RestoreInput, Target, restore};
 use crate::ops::session::{self, Location, Session};
 use crate::ops::snapshot::{SnapshotInput, snapshot};
 use crate::ops::sources::{SourcesInput, Wanted, gather};
 use crate::record::open::RecordError;
 use crate::record::snapshot::Snapshot;
-use crate::store::cut::ChunkSizes;
 use crate::store::reader::Reader;
-use crate::store::repository::{self, InitOptions, Unlock};
+use crate::store::repository::Unlock;
 use crate::window::evidence::Rules;
 use crate::window::intent::ServiceKind;
 use crate::window::phases::{Mode, Plan, PlannedService};
-
-/// Level of zstd, as `init` takes it without an option.
-const COMPRESSION: i32 = 3;
 
 /// Threads that look, read and write.
 const THREADS: usize = 2;
@@ -136,16 +131,15 @@ fn records(wanted: &Wanted) -> Vec<SourceRecord> {
 
 impl Verbs for Own {
     fn init(&self, stage: &Stage) -> Result<(), Failed> {
-        let backend = LocalBackend::create(&stage.places.repository()).map_err(|e| failed(&e))?;
-        let options = InitOptions {
+        let path = stage.places.repository();
+        let made = init(&Init {
+            path: &path,
             password: Some(&stage.password),
             compression: COMPRESSION,
             parity_percent: 0,
-            sizes: ChunkSizes::DEFAULT,
             related_to: None,
             now: self.clock.now(),
-        };
-        let made = repository::init(Arc::new(backend), Arc::new(SystemEntropy), &options);
+        });
         made.map(|_| ()).map_err(|e| failed(&e))
     }
 
