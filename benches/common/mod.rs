@@ -129,7 +129,7 @@ pub(crate) fn text(len: usize, seed: u64) -> Vec<u8> {
         state ^= state >> 7;
         state ^= state << 17;
         out.extend_from_slice(WORDS[(state >> 32) as usize % WORDS.len()].as_bytes());
-        if state % 5 == 0 {
+        if state.is_multiple_of(5) {
             out.extend_from_slice(format!("{:x}", state >> 40).as_bytes());
         }
     }

@@ -99,7 +99,7 @@ pub(super) struct Engine<'a> {
     pub(super) hands: Vec<Hand<'a>>,
     pub(super) first_look: FirstLook,
     pub(super) seen: Seen,
-    pub(super) links: Mutex<HashMap<((u32, u32), u64), Entry>>,
+    pub(super) links: Mutex<HashMap<InodeId, Entry>>,
     nodes: Nodes,
     stack: Vec<usize>,
     jobs: Vec<Job>,
@@ -107,6 +107,9 @@ pub(super) struct Engine<'a> {
     finished: Vec<(usize, Entry)>,
     root: Option<usize>,
 }
+
+/// An inode within one run: device and number.
+type InodeId = ((u32, u32), u64);
 
 /// What one reading thread works with.
 pub(super) struct Hand<'w> {

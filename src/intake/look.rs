@@ -15,10 +15,13 @@ use crate::host::fs::{InodeKind, Stat};
 use crate::host::process::{Device, InodeSet};
 use crate::host::signal::Interrupt;
 
+/// A digest of all of a directory, and eight bytes of each of its names.
+type SeenDir = (Digest, Box<[u64]>);
+
 /// What the first look saw of every directory: a digest of the whole and eight bytes of each name.
 #[derive(Default)]
 pub struct FirstLook {
-    dirs: HashMap<(Device, u64), (Digest, Box<[u64]>)>,
+    dirs: HashMap<(Device, u64), SeenDir>,
     inodes: HashMap<Device, Vec<u64>>,
     leaves: Vec<(Vec<u8>, Stat)>,
     began: Option<Timestamp>,

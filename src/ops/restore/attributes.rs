@@ -147,7 +147,7 @@ impl Run<'_> {
         }
         let mut mode = meta.mode;
         if plan.chown
-            && let Err(e) = on.chown(plan.uid, plan.gid)
+            && let Err(e) = self.change_owner(on, before.stat, &plan)
         {
             failed(OWNER, &e);
             if before.stat.kind == crate::host::fs::InodeKind::File {

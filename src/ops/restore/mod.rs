@@ -1,8 +1,8 @@
 //! `restore`: a snapshot back onto disk, beside the living site or in place.
 //!
-//! The way back: [`walk`] goes through the snapshot's tree, makes directories and plans files in
-//! batches; [`batch`] finds where their chunks lie and [`write`] reads each block once, verified,
-//! and writes what it holds; [`finish`] makes further names of inodes and gives directories their
+//! The way back: `walk` goes through the snapshot's tree, makes directories and plans files in
+//! batches; `batch` finds where their chunks lie and `write` reads each block once, verified,
+//! and writes what it holds; `finish` makes further names of inodes and gives directories their
 //! attributes. Everything is done by directory descriptors, beneath the target and through no
 //! symbolic link.
 //!
