@@ -52,7 +52,7 @@ fn chunk(n: u64) -> (Class, ChunkKind, Vec<u8>) {
     let class = Class::ALL[n as usize % 4];
     let kind = if class == Class::Tree { ChunkKind::Tree } else { ChunkKind::Data };
     let len = 1 + (n as usize * 7919) % 40_000;
-    let bytes = if n % 3 == 0 { noise(n, 16).repeat(len / 16 + 1) } else { noise(n, len) };
+    let bytes = if n.is_multiple_of(3) { noise(n, 16).repeat(len / 16 + 1) } else { noise(n, len) };
     (class, kind, bytes)
 }
 
