@@ -14,7 +14,7 @@ const FUNCTION_LINES: usize = 70;
 /// What is longer than it may be, as `path` or `path:function`. It only ever shrinks.
 const TOO_LONG: &[&str] = &[];
 /// Files of `src/ops` that are no verbs and may be imported by verbs.
-const SHARED_OPS: &[&str] = &["progress", "shared"];
+const SHARED_OPS: &[&str] = &["progress", "session", "shared", "sources"];
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap()

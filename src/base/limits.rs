@@ -45,6 +45,10 @@ pub const SEGMENT_MAX: u64 = 1 << 30;
 pub const MANIFEST_MAX: u64 = 64 << 20;
 /// Bytes of a configuration, key slot, lease, end record, generation or note at rest.
 pub const CONTROL_MAX: u64 = 1 << 20;
+/// Sealed bytes of what the master key tells of one key slot.
+pub const SLOT_FACTS_MAX: u32 = 4 << 10;
+/// Characters of a key slot's label.
+pub const SLOT_LABEL_MAX: usize = 200;
 /// Problems kept in a manifest; the count of all is kept beside them.
 pub const MANIFEST_PROBLEMS_MAX: usize = 10_000;
 /// Argon2id: memory in KiB accepted from a key slot.

@@ -5,6 +5,8 @@
 //! repository 16 bytes, its id
 //! derivation 12 bytes, key slots only: Argon2id memory in KiB, passes, lanes, each u32
 //! commitment 32 bytes, key slots only: says whether a key is the right one
+//! facts      key slots only: u32 length, then the slot's facts, sealed under the master key, so
+//!            that whoever opened the repository by any slot can tell all of them apart
 //! sealed     the body, record 0
 //! checksum   32 bytes, BLAKE3 of all before it: tells damage from a wrong key
 //! ```
@@ -31,12 +33,14 @@ pub struct Derivation {
 }
 
 /// What only a key slot has between header and body.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SlotClear {
     /// How the key comes from the password.
     pub derivation: Derivation,
     /// Derived from the slot's key: the same only for the right password.
     pub commitment: [u8; 32],
+    /// [`SlotFacts`], sealed under the master key; bound to what stands before them.
+    pub facts: Vec<u8>,
 }
 
 /// A control object taken apart, its body still sealed.
@@ -56,6 +60,18 @@ impl Control {
     /// The clear bytes in front of the sealed body: what the body's seal binds.
     #[must_use]
     pub fn clear(&self) -> Vec<u8> {
+        let mut out = self.clear_before_facts();
+        if let Some(slot) = &self.slot {
+            let len = u32::try_from(slot.facts.len()).unwrap_or(u32::MAX);
+            out.extend_from_slice(&len.to_le_bytes());
+            out.extend_from_slice(&slot.facts);
+        }
+        out
+    }
+
+    /// The clear bytes in front of a key slot's facts: what the facts' seal binds.
+    #[must_use]
+    pub fn clear_before_facts(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEADER_LEN + 16 + 44);
         out.extend_from_slice(&self.header.encode());
         out.extend_from_slice(self.repo.as_bytes());
@@ -118,7 +134,14 @@ fn decode_slot(reader: &mut Reader<'_>) -> Result<SlotClear, DecodeError> {
         return Err(DecodeError::Invalid { what: "key derivation memory" });
     }
     let derivation = Derivation { memory_kib, passes, lanes };
-    Ok(SlotClear { derivation, commitment: reader.array("key commitment")? })
+    let commitment = reader.array("key commitment")?;
+    let len = reader.u32("length of a key slot's facts")?;
+    if len > limits::SLOT_FACTS_MAX {
+        let (found, bound) = (u64::from(len), u64::from(limits::SLOT_FACTS_MAX));
+        return Err(DecodeError::Bound { what: "length of a key slot's facts", found, bound });
+    }
+    let facts = reader.take(len as usize, "a key slot's facts")?.to_vec();
+    Ok(SlotClear { derivation, commitment, facts })
 }
 
 /// A body as JSON bytes.
@@ -214,6 +237,17 @@ pub struct SlotBody {
     pub recovery: bool,
     /// The master key.
     pub master: HexBytes,
+}
+
+/// What the master key tells of a key slot.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SlotFacts {
+    /// What the operator calls it.
+    pub label: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Whether its password is a recovery key that was printed once.
+    pub recovery: bool,
 }
 
 /// Who is at work, and since when.

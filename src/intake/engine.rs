@@ -215,7 +215,7 @@ impl<'a> Engine<'a> {
                 Some(entry) if !is_dir => SlotState::Done(entry),
                 known => {
                     pending += 1;
-                    SlotState::Waiting(known.map(|e| e.meta))
+                    SlotState::Waiting(known.map(|e| Box::new(e.meta)))
                 }
             };
             let waits = matches!(slot_state, SlotState::Waiting(_));
@@ -233,8 +233,7 @@ impl<'a> Engine<'a> {
                 below.push(self.nodes.add(Some((node, slot)), child));
             } else if waits {
                 self.job_bytes += seen.stat.size.min(WINDOW_BYTES);
-                let had = self.nodes.get(node).record.is_some();
-                self.jobs.push(Job::new(node, slot, seen.stat, path, had, self.sort));
+                self.jobs.push(Job::new(node, slot, seen.stat, path, seen.had, self.sort));
             }
             self.nodes.get_mut(node).slots.push(Slot { name, state: slot_state });
         }
@@ -301,7 +300,7 @@ impl<'a> Engine<'a> {
         if jobs.is_empty() {
             return Ok(());
         }
-        for done in self.read_jobs(jobs)? {
+        for done in self.read_jobs(jobs)?.into_iter().flatten() {
             let path = done.path;
             self.seen.databases.extend(done.database.then(|| path.clone()));
             for problem in done.remarks.problems {

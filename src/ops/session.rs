@@ -76,7 +76,15 @@ pub fn open(
         Some(path) => Place::Directory(path.clone()),
         None => Place::Memory,
     };
-    let (accelerator, said) = Accelerator::open(&cache, opened.repository.id())?;
+    let (accelerator, said) = match Accelerator::open(&cache, opened.repository.id()) {
+        // A cache changes speed, never results: without a directory for it, memory serves.
+        Err(AcceleratorError::Directory { path, source }) => {
+            let said =
+                format!("the cache directory {path} cannot be used, memory serves: {source}");
+            (Accelerator::open(&Place::Memory, opened.repository.id())?.0, Some(said))
+        }
+        other => other?,
+    };
     let mut warnings: Vec<String> = said.into_iter().collect();
     for copy in &opened.damaged_copies {
         warnings.push(format!("{copy} is damaged or gone; its other copy serves"));

@@ -93,6 +93,12 @@ pub fn commitment(slot_key: &SecretKey) -> [u8; 32] {
     blake3::derive_key("cabk 2026 v1 slot key commitment", slot_key.expose())
 }
 
+/// The secret under which the facts of all slots are sealed.
+#[must_use]
+pub fn facts_secret(master: &SecretKey) -> SecretKey {
+    SecretKey::new(blake3::derive_key("cabk 2026 v1 facts of key slots", master.expose()))
+}
+
 /// The master key of a repository without encryption: known to everybody, so that its secrets and
 /// checksums go the same way as those of an encrypted one.
 #[must_use]

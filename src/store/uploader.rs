@@ -1,7 +1,7 @@
 //! The one thread that puts packs and publishes index segments.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -33,9 +33,12 @@ pub(super) struct Uploader {
 }
 
 /// The other end: gives orders, and takes the thread's result.
+///
+/// Dropping it waits for the thread: nothing is put any more once the run's lease is released.
 pub(super) struct UploaderHandle {
-    orders: SyncSender<Order>,
-    thread: Mutex<Option<JoinHandle<Result<(u64, u64), WriteError>>>>,
+    orders: Option<SyncSender<Order>>,
+    thread: Option<JoinHandle<Option<(u64, u64)>>>,
+    shared: Arc<Shared>,
 }
 
 impl Uploader {
@@ -43,17 +46,21 @@ impl Uploader {
         // No room in between: whoever closes a pack waits until the one before is on its way, so
         // that at most one waits.
         let (orders, inbox) = sync_channel(0);
+        let told = Arc::clone(&shared);
         let thread = std::thread::spawn(move || {
             let last = clock.monotonic();
             let failing = Arc::clone(&shared);
             let this = Self { shared, clock, unpublished: Vec::new(), last, packs: 0, bytes: 0 };
             let result = this.run(&inbox);
-            if result.is_err() {
-                failing.fail();
+            match result {
+                Ok(done) => Some(done),
+                Err(error) => {
+                    failing.fail_for(error);
+                    None
+                }
             }
-            result
         });
-        UploaderHandle { orders, thread: Mutex::new(Some(thread)) }
+        UploaderHandle { orders: Some(orders), thread: Some(thread), shared: told }
     }
 
     fn run(mut self, inbox: &Receiver<Order>) -> Result<(u64, u64), WriteError> {
@@ -116,38 +123,39 @@ impl Uploader {
 impl UploaderHandle {
     /// Hands a pack over; waits while another is being put.
     pub(super) fn put(&self, pack: PutPack) -> Result<(), WriteError> {
-        self.orders.send(Order::Put(Box::new(pack))).map_err(|_| self.failure())
+        self.send(Order::Put(Box::new(pack)))
     }
 
     /// Waits until all that was handed over is in the index.
     pub(super) fn publish(&self) -> Result<(), WriteError> {
         let (done, answer) = sync_channel(1);
-        self.orders.send(Order::Publish(done)).map_err(|_| self.failure())?;
-        answer.recv().map_err(|_| self.failure())
+        self.send(Order::Publish(done))?;
+        answer.recv().map_err(|_| self.shared.failure())
+    }
+
+    fn send(&self, order: Order) -> Result<(), WriteError> {
+        let sent = self.orders.as_ref().is_some_and(|orders| orders.send(order).is_ok());
+        if sent { Ok(()) } else { Err(self.shared.failure()) }
     }
 
     /// Ends the thread: packs put, bytes put.
-    pub(super) fn finish(self) -> Result<(u64, u64), WriteError> {
-        let Self { orders, thread } = self;
-        drop(orders);
-        join(&thread).unwrap_or(Err(WriteError::GivenUp))
-    }
-
-    /// Why the thread ended before its time. The first who asks gets the reason.
-    fn failure(&self) -> WriteError {
-        match join(&self.thread) {
-            Some(Err(error)) => error,
-            _ => WriteError::GivenUp,
+    pub(super) fn finish(mut self) -> Result<(u64, u64), WriteError> {
+        self.orders = None;
+        let ended = self.thread.take().map(JoinHandle::join);
+        match ended {
+            Some(Ok(Some(done))) => Ok(done),
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            _ => Err(self.shared.failure()),
         }
     }
 }
 
-type Outcome = Result<(u64, u64), WriteError>;
-
-fn join(thread: &Mutex<Option<JoinHandle<Outcome>>>) -> Option<Outcome> {
-    let taken = thread.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-    match taken.join() {
-        Ok(outcome) => Some(outcome),
-        Err(panic) => std::panic::resume_unwind(panic),
+impl Drop for UploaderHandle {
+    fn drop(&mut self) {
+        self.orders = None;
+        if let Some(thread) = self.thread.take() {
+            // Whoever drops the handle without `finish` has an error of its own to tell.
+            let _ = thread.join();
+        }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::accelerator::{Accelerator, AcceleratorError};
-use super::pack_builder::{FinishedPack, PackBuilder, PackError, PackedBlock};
+use super::pack_builder::{FinishedPack, PackBuilder, PackError, PackedBlock, Scratch};
 use super::repository::{Repository, RepositoryError};
 use super::uploader::{Uploader, UploaderHandle};
 use crate::base::id::ChunkId;
@@ -104,6 +104,7 @@ pub(super) struct Shared {
     pending: Pending,
     builders: [Mutex<Option<PackBuilder>>; 4],
     failed: AtomicBool,
+    reason: Mutex<Option<WriteError>>,
     chunks_new: AtomicU64,
     bytes_new: AtomicU64,
 }
@@ -118,6 +119,18 @@ impl Shared {
 
     pub(super) fn fail(&self) {
         self.failed.store(true, Ordering::Relaxed);
+    }
+
+    /// The run ends for this reason; the first one is kept for whoever asks first.
+    pub(super) fn fail_for(&self, error: WriteError) {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.fail();
+    }
+
+    /// Why the run is given up.
+    pub(super) fn failure(&self) -> WriteError {
+        let kept = self.reason.lock().unwrap_or_else(PoisonError::into_inner).take();
+        kept.unwrap_or(WriteError::GivenUp)
     }
 }
 
@@ -147,6 +160,7 @@ impl Writer {
             pending: Pending { shards: (0..64).map(|_| Mutex::default()).collect() },
             builders: Default::default(),
             failed: AtomicBool::new(false),
+            reason: Mutex::new(None),
             chunks_new: AtomicU64::new(0),
             bytes_new: AtomicU64::new(0),
         });
@@ -167,6 +181,7 @@ impl Writer {
             first: Compressor::new(first).map_err(compress)?,
             small: Compressor::new(later).map_err(compress)?,
             blocks: Default::default(),
+            scratch: Scratch::default(),
         })
     }
 
@@ -188,6 +203,10 @@ impl Writer {
     /// # Errors
     /// Any error of the run so far.
     pub fn publish(&self) -> Result<(), WriteError> {
+        // A block that was lost on the way is named by trees that would be committed.
+        if self.shared.failed.load(Ordering::Relaxed) {
+            return Err(self.shared.failure());
+        }
         for builder in &self.shared.builders {
             let taken = builder.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(pack) = taken.filter(|b| !b.is_empty()) {
@@ -218,7 +237,7 @@ impl Writer {
         &self.shared.repository
     }
 
-    fn append(&self, block: PackedBlock) -> Result<(), WriteError> {
+    fn append(&self, block: PackedBlock<'_>) -> Result<(), WriteError> {
         let slot = &self.shared.builders[usize::from(block.class.code()) - 1];
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
         let mut builder = match slot.take() {
@@ -232,7 +251,8 @@ impl Writer {
             *slot = Some(builder);
             return Ok(());
         }
-        drop(slot);
+        // The slot stays taken until the pack is on its way: no thread begins a third one while one
+        // is being put and one waits.
         self.uploader.put(builder.finish()?)
     }
 }
@@ -264,6 +284,7 @@ pub struct Worker<'w> {
     first: Compressor,
     small: Compressor,
     blocks: [OpenBlock; 4],
+    scratch: Scratch,
 }
 
 impl Worker<'_> {
@@ -296,7 +317,7 @@ impl Worker<'_> {
     ) -> Result<bool, WriteError> {
         let shared = &self.writer.shared;
         if shared.failed.load(Ordering::Relaxed) {
-            return Err(WriteError::GivenUp);
+            return Err(shared.failure());
         }
         if bytes.len() > limits::CHUNK_MAX {
             return Err(WriteError::TooLong(bytes.len()));
@@ -337,7 +358,7 @@ impl Worker<'_> {
         let table = BlockTable { chunks: std::mem::take(&mut block.chunks) };
         let long = class != Class::Tree && block.plain.len() > LATER_BLOCK;
         let compressor = if long { &mut self.first } else { &mut self.small };
-        let packed = PackedBlock::pack(class, table, &block.plain, compressor);
+        let packed = PackedBlock::pack(class, table, &block.plain, compressor, &mut self.scratch);
         block.plain.clear();
         let done = packed.map_err(WriteError::from).and_then(|block| self.writer.append(block));
         if done.is_err() {

@@ -9,7 +9,7 @@ use crate::base::id::ManifestId;
 use crate::base::size::human_size;
 use crate::cli::args::CheckArgs;
 use crate::cli::exit::{CliError, Exit, Kind};
-use crate::cli::failures;
+use crate::cli::fault;
 use crate::cli::global::Context;
 use crate::host::signal::Interrupt;
 use crate::ops::check::{CheckFailure, Options, Report, Surroundings, check};
@@ -57,7 +57,7 @@ pub fn run(context: &Context, args: &CheckArgs) -> Result<Exit, CliError> {
     if let Some(error) = no_password {
         return Err(error);
     }
-    let session = opened.map_err(|error| failures::session(&error))?;
+    let session = opened.map_err(|error| fault::session(&error))?;
     let configured = &context.loaded.config.check;
     let max_duration = match (args.max_duration, args.read_data) {
         (Some(typed), _) => Some(typed),
@@ -141,10 +141,10 @@ fn readable(report: &Report, to: &mut dyn Write) -> io::Result<()> {
 
 fn failed(error: &CheckFailure) -> CliError {
     match error {
-        CheckFailure::Session(inner) => failures::session(inner),
+        CheckFailure::Session(inner) => fault::session(inner),
         CheckFailure::Check(
             CheckError::Repository(inner) | CheckError::Read(ReadError::Repository(inner)),
-        ) => failures::repository(inner),
+        ) => fault::repository(inner),
         CheckFailure::Check(CheckError::Interrupted) => {
             CliError::from_error(Kind::Interrupted, error)
         }

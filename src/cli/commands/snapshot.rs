@@ -9,16 +9,17 @@ use crate::base::path::printable;
 use crate::cli::args::{PrecopyMode, SnapshotArgs};
 use crate::cli::config::Precopy;
 use crate::cli::exit::{CliError, Exit, Kind};
+use crate::cli::fault;
 use crate::cli::global::{Context, volatile};
 use crate::cli::wanted;
 use crate::format::control::HexBytes;
 use crate::format::manifest::{RecordKind, SourceRecord};
 use crate::host::signal::Interrupt;
 use crate::host::users::SystemOwners;
-use crate::ops::session::{self, Location, SessionError};
+use crate::intake::forest::IntakeError;
 use crate::ops::snapshot::{CommitFault, SnapshotError, SnapshotInput, snapshot};
 use crate::ops::sources::{Wanted, connect_version};
-use crate::store::repository::Unlock;
+use crate::store::writer::WriteError;
 use crate::window::evidence::Rules;
 use crate::window::phases::{AbortReason, Aborted, ArmError, Plan};
 use crate::window::site_lock::LockError;
@@ -62,20 +63,7 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
     if args.dry_run {
         return shown::dry_run(context, &wanted, &window, &plan);
     }
-    let place = Location { repository, cache: context.cache_dir() };
-    let mut wrong_password = None;
-    let unlock = || match context.password(false) {
-        Ok(password) => Some(Unlock::Password(password)),
-        Err(error) => {
-            wrong_password = Some(error);
-            None
-        }
-    };
-    let opened = session::open(&place, unlock);
-    if let Some(error) = wrong_password {
-        return Err(error);
-    }
-    let session = opened.map_err(|error| session_failed(&error))?;
+    let session = context.session()?;
     let owners = SystemOwners::default();
     let given = SnapshotInput {
         window,
@@ -198,7 +186,9 @@ fn failed(error: &SnapshotError) -> CliError {
         SnapshotError::Arm(arm) => arm_failed(arm),
         SnapshotError::Aborted(aborted) => aborted_failed(aborted),
         SnapshotError::LeftStopped(_) => CliError::from_error(Kind::ServiceDown, error),
-        SnapshotError::Session(session) => session_failed(session),
+        SnapshotError::Session(session) => fault::session(session),
+        SnapshotError::Memory(memory) => fault::memory(memory),
+        SnapshotError::Intent(intent) => fault::intent(intent),
         SnapshotError::Commit { source, not_running } => {
             let mut shown = match &**source {
                 CommitFault::Write(_) | CommitFault::Commit(_) => {
@@ -210,8 +200,12 @@ fn failed(error: &SnapshotError) -> CliError {
             }
             shown
         }
-        SnapshotError::Intake(crate::intake::forest::IntakeError::Interrupted) => {
+        SnapshotError::Intake(IntakeError::Interrupted) => {
             CliError::from_error(Kind::Interrupted, error)
+        }
+        SnapshotError::Intake(IntakeError::Write(WriteError::MinFree { .. })) => {
+            CliError::from_error(Kind::Refused, error)
+                .hint("`min_free` in [repository] says how much must stay free")
         }
         _ => CliError::from_error(Kind::Failed, error),
     }
@@ -244,11 +238,6 @@ fn aborted_failed(aborted: &Aborted) -> CliError {
         _ => Kind::Failed,
     };
     CliError::from_error(kind, aborted)
-}
-
-/// How a user meets a [`SessionError`].
-fn session_failed(error: &SessionError) -> CliError {
-    crate::cli::failures::session(error)
 }
 
 /// A path for people.

@@ -13,8 +13,9 @@ fn control(kind: ObjectKind) -> Control {
         salt: [1; 32],
     };
     let derivation = Derivation { memory_kib: 65_536, passes: 3, lanes: 1 };
-    let slot =
-        (kind == ObjectKind::KeySlot).then_some(SlotClear { derivation, commitment: [2; 32] });
+    let facts = b"facts".to_vec();
+    let slot = SlotClear { derivation, commitment: [2; 32], facts };
+    let slot = (kind == ObjectKind::KeySlot).then_some(slot);
     Control { header, repo: RepoId::from_array([5; 16]), slot, sealed: b"sealed body".to_vec() }
 }
 
@@ -47,6 +48,16 @@ fn a_key_derivation_above_its_bounds_is_refused() {
     ));
     object.slot.as_mut().unwrap().derivation = Derivation { memory_kib: 8, passes: 0, lanes: 1 };
     assert!(Control::decode(&object.encode(), ObjectKind::KeySlot).is_err());
+}
+
+#[test]
+fn facts_above_their_bound_are_refused() {
+    let mut object = control(ObjectKind::KeySlot);
+    object.slot.as_mut().unwrap().facts = vec![0; limits::SLOT_FACTS_MAX as usize + 1];
+    assert!(matches!(
+        Control::decode(&object.encode(), ObjectKind::KeySlot),
+        Err(DecodeError::Bound { .. })
+    ));
 }
 
 #[test]

@@ -223,6 +223,9 @@ pub fn snapshot(
     let read = match done {
         Ok(read) => read,
         Err(error) => {
+            drop(run);
+            // Waits for packs on their way: nothing is put without a lease.
+            drop(writer);
             // The first error is the one to tell; a lease that stays is cleared by the next run.
             let _ = lease.release();
             return Err(error);

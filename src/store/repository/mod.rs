@@ -61,6 +61,9 @@ pub enum RepositoryError {
         /// Slots tried.
         slots: usize,
     },
+    /// The exported key is not that of this repository.
+    #[error("the key is not of this repository")]
+    WrongMaster,
     /// The repository is encrypted and no password was given.
     #[error("the repository is encrypted")]
     NeedsKey,

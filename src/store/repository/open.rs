@@ -120,28 +120,54 @@ pub fn open(
 ) -> Result<Opened, RepositoryError> {
     let mut damaged_copies = Vec::new();
     let controls = read_configs(&*backend, &mut damaged_copies)?;
-    let (id, suite) = (controls[0].repo, controls[0].header.suite);
+    let Some((_, first)) = controls.first() else {
+        return Err(RepositoryError::Nothing("configuration"));
+    };
+    let (id, suite) = (first.repo, first.header.suite);
+    let mut given = false;
     let master = match suite {
         Suite::Checksum => keys::public_master(&id),
         Suite::Aes256Gcm => {
             let slots = read_slots(&*backend, &mut damaged_copies);
             match unlock().ok_or(RepositoryError::NeedsKey)? {
                 Unlock::Password(password) => open_master(&slots?, &password)?,
-                Unlock::Master(master) => master,
+                Unlock::Master(master) => {
+                    given = true;
+                    master
+                }
             }
         }
     };
-    let object = ObjectName::config(0, Copy2::A);
-    let mut newest: Option<ConfigBody> = None;
-    for control in controls {
-        let body = open_config(&control, &master, &object)?;
-        if newest.as_ref().is_none_or(|n| n.number < body.number) {
-            newest = Some(body);
-        }
-    }
-    let config = newest.ok_or(RepositoryError::Nothing("configuration"))?;
+    let config = newest_config(&controls, &master, given, &mut damaged_copies)?;
     let repository = assemble(backend, entropy, id, suite, config, master)?;
     Ok(Opened { repository, damaged_copies })
+}
+
+/// The configuration out of its copies: one that opens suffices.
+fn newest_config(
+    controls: &[(ObjectName, Control)],
+    master: &SecretKey,
+    given: bool,
+    damaged: &mut Vec<String>,
+) -> Result<ConfigBody, RepositoryError> {
+    let mut good = None;
+    let mut last = RepositoryError::Nothing("configuration");
+    for (name, control) in controls {
+        match open_config(control, master, name) {
+            Ok(body) => good = good.or(Some(body)),
+            Err(error @ RepositoryError::Newer { .. }) => return Err(error),
+            Err(error) => {
+                damaged.push(name.to_string());
+                last = error;
+            }
+        }
+    }
+    match (good, last) {
+        (Some(body), _) => Ok(body),
+        // A slot authenticates its key; a key from paper is only known wrong here.
+        (None, RepositoryError::Forged { .. }) if given => Err(RepositoryError::WrongMaster),
+        (None, last) => Err(last),
+    }
 }
 
 fn assemble(
@@ -173,7 +199,7 @@ fn assemble(
 fn read_configs(
     backend: &dyn Backend,
     damaged: &mut Vec<String>,
-) -> Result<Vec<Control>, RepositoryError> {
+) -> Result<Vec<(ObjectName, Control)>, RepositoryError> {
     let listed = backend.list(Space::Config)?;
     let mut numbers: Vec<u64> =
         listed.iter().filter_map(|(name, _)| name.name().split('.').next()?.parse().ok()).collect();
@@ -190,7 +216,7 @@ fn read_configs(
                     .map_err(|source| RepositoryError::decoding(&name, source))
             });
             match read {
-                Ok(control) => found.push(control),
+                Ok(control) => found.push((name, control)),
                 Err(newer @ RepositoryError::Newer { .. }) => return Err(newer),
                 Err(error) => {
                     damaged.push(name.to_string());

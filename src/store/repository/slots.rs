@@ -8,7 +8,9 @@ use crate::base::secret::{Password, SecretKey};
 use crate::base::time::Timestamp;
 use crate::codec::seal::ObjectKey;
 use crate::format::DecodeError;
-use crate::format::control::{Control, HexBytes, SlotBody, SlotClear, from_body, to_body};
+use crate::format::control::{
+    Control, HexBytes, SlotBody, SlotClear, SlotFacts, from_body, to_body,
+};
 use crate::format::header::{Header, ObjectKind, Suite};
 use crate::store::keys;
 
@@ -18,17 +20,13 @@ pub(super) struct SealedSlot {
     control: Control,
 }
 
-/// What is known of a slot without its password.
+/// What is known of a slot to whoever opened the repository by any of them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeySlot {
     /// The slot's id, as its objects are named.
     pub id: String,
-    /// What the operator called it; `None` where only its password could tell.
-    pub label: Option<String>,
-    /// When it was made; likewise.
-    pub created: Option<Timestamp>,
-    /// Whether it is a recovery key; likewise.
-    pub recovery: Option<bool>,
+    /// Label, date and whether it is a recovery key; `None` where they do not authenticate.
+    pub facts: Option<SlotFacts>,
 }
 
 /// What adding a slot made.
@@ -82,7 +80,7 @@ impl SealedSlot {
         &self,
         password: &Password,
     ) -> Result<Option<(SecretKey, SlotBody)>, RepositoryError> {
-        let clear = self.control.slot.ok_or(RepositoryError::Nothing("key slot"))?;
+        let clear = self.control.slot.as_ref().ok_or(RepositoryError::Nothing("key slot"))?;
         let key = keys::slot_key(password, &self.control.header.salt, clear.derivation)?;
         if keys::commitment(&key) != clear.commitment {
             return Ok(None);
@@ -116,8 +114,20 @@ fn slot_object_key(control: &Control, slot_key: &SecretKey) -> ObjectKey {
     )
 }
 
+fn facts_key(control: &Control, master: &SecretKey) -> ObjectKey {
+    ObjectKey::new(
+        Suite::Aes256Gcm,
+        &keys::facts_secret(master),
+        &control.repo,
+        ObjectKind::KeySlot,
+        &control.header.salt,
+        &control.clear_before_facts(),
+    )
+}
+
 impl Repository {
-    /// Adds a slot for a password, in two copies.
+    /// Adds a slot for a password, in two copies. A label is cut at
+    /// [`limits::SLOT_LABEL_MAX`] characters.
     ///
     /// # Errors
     /// The storage's or the derivation's.
@@ -131,25 +141,29 @@ impl Repository {
         let mut id = [0; 16];
         self.entropy().fill(&mut id).map_err(keys::KeyError::Entropy)?;
         let id = KeyId::from_array(id);
+        let name = ObjectName::key(&id, Copy2::A);
+        let broken = |e| RepositoryError::decoding(&name, e);
+        let unsealed = |source| RepositoryError::Forged { object: name.to_string(), source };
         let header =
             Header { suite: Suite::Aes256Gcm, epoch: 0, ..self.new_header(ObjectKind::KeySlot)? };
         let key = keys::slot_key(password, &header.salt, keys::DERIVATION)?;
-        let slot =
-            Some(SlotClear { derivation: keys::DERIVATION, commitment: keys::commitment(&key) });
-        let body = SlotBody {
-            id,
-            label: label.to_owned(),
-            created: now,
-            recovery,
-            master: HexBytes(self.master.expose().to_vec()),
+        let slot = SlotClear {
+            derivation: keys::DERIVATION,
+            commitment: keys::commitment(&key),
+            facts: Vec::new(),
         };
-        let mut control = Control { header, repo: self.id, slot, sealed: Vec::new() };
-        let name = ObjectName::key(&id, Copy2::A);
-        let mut sealed =
-            pack_body(&to_body(&body).map_err(|e| RepositoryError::decoding(&name, e))?);
-        slot_object_key(&control, &key)
-            .seal(0, &mut sealed)
-            .map_err(|source| RepositoryError::Forged { object: name.to_string(), source })?;
+        let mut control = Control { header, repo: self.id, slot: Some(slot), sealed: Vec::new() };
+        let label: String = label.chars().take(limits::SLOT_LABEL_MAX).collect();
+        let facts = SlotFacts { label: label.clone(), created: now, recovery };
+        let mut facts = pack_body(&to_body(&facts).map_err(broken)?);
+        facts_key(&control, &self.master).seal(0, &mut facts).map_err(unsealed)?;
+        if let Some(slot) = &mut control.slot {
+            slot.facts = facts;
+        }
+        let master = HexBytes(self.master.expose().to_vec());
+        let body = SlotBody { id, label, created: now, recovery, master };
+        let mut sealed = pack_body(&to_body(&body).map_err(broken)?);
+        slot_object_key(&control, &key).seal(0, &mut sealed).map_err(unsealed)?;
         control.sealed = sealed;
         let bytes = control.encode();
         for copy in Copy2::BOTH {
@@ -158,25 +172,23 @@ impl Repository {
         Ok(SlotChange { id })
     }
 
-    /// All slots; labels and dates only of those that `password` opens.
+    /// All slots of which a copy can be read.
     ///
     /// # Errors
     /// The storage's; damage of both copies of all slots.
-    pub fn slots(&self, password: Option<&Password>) -> Result<Vec<KeySlot>, RepositoryError> {
-        let mut list = Vec::new();
-        for slot in read_slots(self.backend(), &mut Vec::new())? {
-            let body = match password {
-                Some(password) => slot.open(password)?.map(|(_, body)| body),
-                None => None,
-            };
-            list.push(KeySlot {
-                id: slot.id,
-                label: body.as_ref().map(|b| b.label.clone()),
-                created: body.as_ref().map(|b| b.created),
-                recovery: body.as_ref().map(|b| b.recovery),
-            });
-        }
-        Ok(list)
+    pub fn slots(&self) -> Result<Vec<KeySlot>, RepositoryError> {
+        let slots = read_slots(self.backend(), &mut Vec::new())?;
+        Ok(slots.into_iter().map(|slot| self.known(slot)).collect())
+    }
+
+    fn known(&self, slot: SealedSlot) -> KeySlot {
+        let open = || {
+            let mut facts = slot.control.slot.as_ref()?.facts.clone();
+            facts_key(&slot.control, &self.master).open(0, &mut facts).ok()?;
+            from_body(&unpack_body(&facts).ok()?, "facts of a key slot").ok()
+        };
+        let facts = open();
+        KeySlot { id: slot.id, facts }
     }
 
     /// The slot that a password opens.
@@ -198,7 +210,7 @@ impl Repository {
     /// # Errors
     /// [`RepositoryError::LastKey`], [`RepositoryError::NoSuchKey`], or the storage's.
     pub fn remove_slot(&self, prefix: &str) -> Result<String, RepositoryError> {
-        let slots = self.slots(None)?;
+        let slots = self.slots()?;
         let mut found = slots.iter().filter(|s| s.id.starts_with(prefix));
         let (Some(slot), None) = (found.next(), found.next()) else {
             return Err(RepositoryError::NoSuchKey(prefix.to_owned()));

@@ -43,7 +43,7 @@ fn opened(backend: &MemoryBackend, word: Option<&str>) -> Result<Opened, Reposit
 }
 
 fn slot_ids(repository: &Repository) -> Vec<KeyId> {
-    let slots = repository.slots(None).unwrap();
+    let slots = repository.slots().unwrap();
     slots.iter().map(|slot| KeyId::parse(&slot.id).unwrap()).collect()
 }
 
@@ -188,9 +188,11 @@ fn slots_are_added_told_apart_and_removed_but_the_last() {
         assert_eq!(opened(&backend, Some(word)).unwrap().repository.id(), repository.id());
     }
     assert_eq!(repository.slot_of(&password("two")).unwrap(), second);
-    let slots = repository.slots(Some(&password("two"))).unwrap();
-    let known: Vec<_> = slots.iter().filter_map(|s| s.label.as_deref()).collect();
-    assert_eq!((slots.len(), known), (2, vec!["second"]));
+    let slots = repository.slots().unwrap();
+    let facts = slots.iter().filter_map(|s| s.facts.as_ref());
+    let mut known: Vec<_> = facts.map(|f| (f.label.as_str(), f.recovery)).collect();
+    known.sort_unstable();
+    assert_eq!(known, [("first", false), ("second", true)]);
     assert!(matches!(repository.remove_slot("zz"), Err(RepositoryError::NoSuchKey(_))));
     assert!(matches!(repository.remove_slot(""), Err(RepositoryError::NoSuchKey(_))));
     let removed = repository.remove_slot(&second.to_hex()).unwrap();

@@ -7,7 +7,7 @@ use crate::codec::compress::{Compressor, Effort};
 use crate::format::pack::{ChunkKind, Class, TableEntry, block_len};
 use crate::host::entropy::SystemEntropy;
 use crate::store::cut::ChunkSizes;
-use crate::store::pack_builder::{FinishedPack, PackBuilder, PackedBlock};
+use crate::store::pack_builder::{FinishedPack, PackBuilder, PackedBlock, Scratch};
 use crate::store::repository::{InitOptions, init};
 
 fn repository() -> Repository {
@@ -36,7 +36,9 @@ fn pack(repository: &Repository) -> (FinishedPack, Vec<u8>) {
             plain.extend(bytes);
         }
         let table = BlockTable { chunks };
-        let block = PackedBlock::pack(Class::Data, table, &plain, &mut compressor).unwrap();
+        let mut scratch = Scratch::default();
+        let block =
+            PackedBlock::pack(Class::Data, table, &plain, &mut compressor, &mut scratch).unwrap();
         builder.add(block).unwrap();
     }
     let pack = builder.finish().unwrap();
