@@ -67,13 +67,13 @@ fn fill(dir: &Path, segments: u64) {
         let (id, segment) = segment(number);
         let (took, added) = time(|| index.add(&id, &segment));
         added.unwrap();
-        total += took;
+        total += took.wall;
         if (number + 1) % 32 == 0 || number + 1 == segments {
             println!(
                 "  {:>10} chunks: {:>7.1} s, the last segment {:>6.0} ms, {} MiB in memory",
                 (number + 1) * PER_SEGMENT,
                 total.as_secs_f64(),
-                took.as_secs_f64() * 1e3,
+                took.wall.as_secs_f64() * 1e3,
                 memory_kib("VmRSS") >> 10,
             );
         }
@@ -101,8 +101,8 @@ fn main() {
     assert!(missing.is_none());
     println!(
         "  open {:.1} ms, first lookup (reads the filter) {:.1} ms, {} MiB in memory",
-        opened.as_secs_f64() * 1e3,
-        first.as_secs_f64() * 1e3,
+        opened.wall.as_secs_f64() * 1e3,
+        first.wall.as_secs_f64() * 1e3,
         memory_kib("VmRSS") >> 10
     );
 

@@ -1,8 +1,8 @@
 //! A small harness: medians of repeated runs, each beside the floor that the machine itself sets.
 //!
 //! `cargo bench` measures small sizes, in less than a minute a file; `CABK_BENCH_FULL=1` the full
-//! ones. Times are wall times of one process on a machine that is otherwise idle: on a shared one
-//! only the ratios of one run mean something.
+//! ones. Beside wall times stands what all threads of the process used of the processors: on a
+//! machine that others use too, only that and ratios within one run mean something.
 
 #![allow(dead_code)] // not every bench uses all of it
 
@@ -28,57 +28,90 @@ pub(crate) enum Work {
     Items(u64),
 }
 
+/// How long something took.
+#[derive(Clone, Copy)]
+pub(crate) struct Took {
+    /// By the clock.
+    pub(crate) wall: Duration,
+    /// Of the processors, by all threads.
+    pub(crate) cpu: Duration,
+}
+
+fn cpu() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
 /// How long `f` takes.
-pub(crate) fn time<T>(f: impl FnOnce() -> T) -> (Duration, T) {
-    let before = SystemClock.monotonic();
+pub(crate) fn time<T>(f: impl FnOnce() -> T) -> (Took, T) {
+    let (wall, used) = (SystemClock.monotonic(), cpu());
     let value = std::hint::black_box(f());
-    (SystemClock.monotonic().saturating_sub(before), value)
+    let took = Took {
+        wall: SystemClock.monotonic().saturating_sub(wall),
+        cpu: cpu().saturating_sub(used),
+    };
+    (took, value)
 }
 
 /// A table of measurements; the newest floor is what the lines below it are compared with.
 pub(crate) struct Table {
-    floor: Option<Duration>,
+    floor: Option<Took>,
 }
 
 impl Table {
     /// Begins a table.
     pub(crate) fn new(title: &str) -> Self {
         println!("\n{title}");
-        println!("{:<44} {:>10} {:>16} {:>9}", "", "median", "rate", "x floor");
+        let (wall, cpu, rate, beside) = ("wall ms", "cpu ms", "rate (wall)", "x floor wall/cpu");
+        println!("{:<42} {wall:>9} {cpu:>9} {rate:>15} {beside:>17}", "");
         Self { floor: None }
     }
 
     /// Measures what the machine itself needs for the work of the lines below.
-    pub(crate) fn floor<T>(&mut self, name: &str, work: Work, f: impl FnMut() -> T) -> Duration {
+    pub(crate) fn floor<T>(&mut self, name: &str, work: Work, mut f: impl FnMut() -> T) {
+        std::hint::black_box(f());
+        self.given_floor(name, work, (0..RUNS).map(|_| time(&mut f).0).collect());
+    }
+
+    /// As [`Self::floor`], for times that were taken elsewhere.
+    pub(crate) fn given_floor(&mut self, name: &str, work: Work, times: Vec<Took>) {
         self.floor = None;
-        let took = self.line(&format!("floor: {name}"), work, f);
-        self.floor = Some(took);
-        took
+        self.floor = Some(self.given(&format!("floor: {name}"), work, times));
     }
 
     /// Measures: a run to warm up, then the median of [`RUNS`].
-    pub(crate) fn line<T>(&mut self, name: &str, work: Work, mut f: impl FnMut() -> T) -> Duration {
+    pub(crate) fn line<T>(&mut self, name: &str, work: Work, mut f: impl FnMut() -> T) {
         std::hint::black_box(f());
-        let times = (0..RUNS).map(|_| time(&mut f).0).collect();
-        self.given(name, work, times)
+        self.given(name, work, (0..RUNS).map(|_| time(&mut f).0).collect());
     }
 
     /// A line for times that were taken elsewhere.
-    pub(crate) fn given(&mut self, name: &str, work: Work, mut times: Vec<Duration>) -> Duration {
-        times.sort_unstable();
-        let median = times[times.len() / 2];
-        let seconds = median.as_secs_f64().max(1e-9);
+    pub(crate) fn given(&mut self, name: &str, work: Work, times: Vec<Took>) -> Took {
+        let took = Took {
+            wall: median(times.iter().map(|t| t.wall)),
+            cpu: median(times.iter().map(|t| t.cpu)),
+        };
+        let seconds = |d: Duration| d.as_secs_f64().max(1e-9);
         let rate = match work {
-            Work::Bytes(n) => format!("{:.0} MiB/s", n as f64 / seconds / f64::from(1 << 20)),
-            Work::Items(n) => format!("{:.0} /s", n as f64 / seconds),
+            Work::Bytes(n) => {
+                format!("{:.0} MiB/s", n as f64 / seconds(took.wall) / f64::from(1 << 20))
+            }
+            Work::Items(n) => format!("{:.0} /s", n as f64 / seconds(took.wall)),
         };
-        let beside = match self.floor {
-            Some(floor) => format!("{:.2}", seconds / floor.as_secs_f64().max(1e-9)),
-            None => "-".into(),
-        };
-        println!("{name:<44} {:>8.1}ms {rate:>16} {beside:>9}", seconds * 1e3);
-        median
+        let beside = self.floor.map_or("-".into(), |floor| {
+            let wall = seconds(took.wall) / seconds(floor.wall);
+            format!("{wall:.2} / {:.2}", seconds(took.cpu) / seconds(floor.cpu))
+        });
+        let (wall, cpu) = (took.wall.as_secs_f64() * 1e3, took.cpu.as_secs_f64() * 1e3);
+        println!("{name:<42} {wall:>9.1} {cpu:>9.1} {rate:>15} {beside:>17}");
+        took
     }
+}
+
+fn median(times: impl Iterator<Item = Duration>) -> Duration {
+    let mut times: Vec<Duration> = times.collect();
+    times.sort_unstable();
+    times[times.len() / 2]
 }
 
 /// A directory for what a bench writes; gone when it ends.

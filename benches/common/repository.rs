@@ -1,5 +1,7 @@
 //! A repository and what a read of sources needs, without a window around it.
 
+#![allow(dead_code)] // not every bench uses all of it
+
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
