@@ -80,6 +80,7 @@ impl Backend for Careless {
         // Seen in part for a while.
         let bytes = parts.concat();
         self.inner.put_new(object, &[&bytes[..bytes.len() / 2]])?;
+        #[allow(clippy::disallowed_methods, reason = "a test may wait")]
         std::thread::sleep(std::time::Duration::from_millis(2));
         self.inner.raw_put(object, &bytes);
         Ok(())

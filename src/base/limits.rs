@@ -17,7 +17,7 @@ pub const PACK_MAX: u64 = 256 << 20;
 pub const CHUNK_MAX: usize = 8 << 20;
 /// Bytes of one list chunk.
 pub const LIST_MAX: usize = 1 << 20;
-/// Levels of lists above a file's chunks: each level holds at least 16 references.
+/// Levels of lists above a file's chunks: each level holds at least 8 references.
 pub const LIST_LEVELS_MAX: u8 = 12;
 /// Bytes of one encoded tree entry.
 pub const ENTRY_MAX: usize = 64 << 10;

@@ -34,6 +34,9 @@ use progress::{Reporter, Style};
 #[must_use]
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(code) = commands::demo::as_service(&arguments) {
+        return code;
+    }
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => return not_parsed(&error, &arguments).code(),
@@ -72,10 +75,10 @@ fn dispatch(cli: Cli, said: &Arc<Warnings>) -> Result<Exit, CliError> {
         Command::Unlock(args) => with_context(global, said, |c| commands::unlock::run(c, &args)),
         Command::Check(args) => with_context(global, said, |c| commands::check::run(c, &args)),
         Command::Restore(args) => with_context(global, said, |c| commands::restore::run(c, &args)),
+        Command::Demo(args) => with_context(global, said, |c| commands::demo::run(c, &args)),
         Command::Snapshot(args) => {
             with_context(global, said, |c| commands::snapshot::run(c, &args))
         }
-        other => with_context(global, said, |_| Err(CliError::not_built_in(other.name()))),
     }
 }
 

@@ -133,18 +133,12 @@ impl Context {
             self.read_lease(repository, operation, reads)?
         };
         let done = read();
-        if let Some(lease) = lease {
-            match (lease.release(), done.is_ok()) {
-                (Err(error), true) => {
-                    let shown = CliError::from(error);
-                    self.said.warn(&format!(
-                        "the lease of this run stays until the next one: {}",
-                        shown.message
-                    ));
-                }
-                // The first error is the one to tell; a lease that stays is cleared by the next run.
-                (Ok(()) | Err(_), _) => {}
-            }
+        // Where reading failed that is the error to tell; a lease that stays is cleared by the next
+        // run.
+        let released = lease.map_or(Ok(()), Lease::release);
+        if let (Err(error), true) = (released, done.is_ok()) {
+            let why = CliError::from(error).message;
+            self.said.warn(&format!("the lease of this run stays until the next one: {why}"));
         }
         done
     }

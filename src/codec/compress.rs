@@ -1,6 +1,6 @@
 //! Compression of blocks: zstd, with the inverse checked before the plain bytes are let go.
 
-use std::io;
+use std::io::{self, Cursor};
 
 use zstd::zstd_safe::{CParameter, DParameter};
 
@@ -35,12 +35,11 @@ pub struct Effort {
     pub long: bool,
 }
 
-/// Packs and unpacks blocks; keeps zstd's contexts and a scratch buffer from block to block.
+/// Packs blocks; keeps zstd's contexts from block to block.
 pub struct Compressor {
     effort: Effort,
     packer: zstd::bulk::Compressor<'static>,
     unpacker: Decompressor,
-    scratch: Vec<u8>,
 }
 
 impl Compressor {
@@ -57,7 +56,7 @@ impl Compressor {
             set(CParameter::EnableLongDistanceMatching(true))?;
             set(CParameter::WindowLog(22))?;
         }
-        Ok(Self { effort, packer, unpacker: Decompressor::new()?, scratch: Vec::new() })
+        Ok(Self { effort, packer, unpacker: Decompressor::new()? })
     }
 
     /// The effort.
@@ -66,21 +65,34 @@ impl Compressor {
         self.effort
     }
 
-    /// Packs `plain`, unpacks the result and compares, so that neither a fault of memory nor one of
-    /// zstd reaches the repository. Bytes that do not shrink stay as they are.
+    /// Packs `plain` behind what `out` holds, unpacks the result into `scratch` and compares, so that
+    /// neither a fault of memory nor one of zstd reaches the repository. Bytes that do not shrink
+    /// stay as they are.
     ///
     /// # Errors
     /// [`CompressError::Differs`], or what zstd says.
-    pub fn pack(&mut self, plain: &[u8]) -> Result<(Packing, Vec<u8>), CompressError> {
-        let packed = self.packer.compress(plain).map_err(CompressError::Zstd)?;
-        if packed.len() + 16 >= plain.len() {
-            return Ok((Packing::Plain, plain.to_vec()));
+    pub fn pack(
+        &mut self,
+        plain: &[u8],
+        out: &mut Vec<u8>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<Packing, CompressError> {
+        let from = out.len();
+        out.reserve_exact(zstd::zstd_safe::compress_bound(plain.len()));
+        let mut behind = Cursor::new(&mut *out);
+        behind.set_position(from as u64);
+        let packed =
+            self.packer.compress_to_buffer(plain, &mut behind).map_err(CompressError::Zstd)?;
+        if packed + 16 >= plain.len() {
+            out.truncate(from);
+            out.extend_from_slice(plain);
+            return Ok(Packing::Plain);
         }
-        self.unpacker.unpack(Packing::Zstd, &packed, plain.len(), &mut self.scratch)?;
-        if self.scratch != plain {
+        self.unpacker.unpack(Packing::Zstd, &out[from..], plain.len(), scratch)?;
+        if *scratch != plain {
             return Err(CompressError::Differs);
         }
-        Ok((Packing::Zstd, packed))
+        Ok(Packing::Zstd)
     }
 }
 
@@ -120,7 +132,7 @@ impl Decompressor {
                 body.len()
             }
             Packing::Zstd => {
-                out.reserve(expected);
+                out.reserve_exact(expected);
                 self.context.decompress_to_buffer(body, out).map_err(CompressError::Zstd)?
             }
         };
@@ -143,11 +155,14 @@ mod tests {
         for effort in [Effort { level: 3, long: false }, Effort { level: 3, long: true }] {
             let mut packer = Compressor::new(effort).unwrap();
             let mut unpacker = Decompressor::new().unwrap();
+            let mut scratch = Vec::new();
             for plain in [vec![], vec![7; 4 << 20], noise(1 << 20)] {
-                let (packing, body) = packer.pack(&plain).unwrap();
+                let mut body = b"front".to_vec();
+                let packing = packer.pack(&plain, &mut body, &mut scratch).unwrap();
                 assert_eq!(packing == Packing::Zstd, plain.len() == 4 << 20);
+                assert!(body.starts_with(b"front"));
                 let mut out = Vec::new();
-                unpacker.unpack(packing, &body, plain.len(), &mut out).unwrap();
+                unpacker.unpack(packing, &body[5..], plain.len(), &mut out).unwrap();
                 assert_eq!(out, plain);
             }
         }

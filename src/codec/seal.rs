@@ -6,6 +6,7 @@
 //! used once for one key. Associated data are the repository, the object's clear front (kind,
 //! version, features, epoch, salt) and the record's number.
 
+use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit, Nonce, Tag};
 
 use crate::base::id::RepoId;
@@ -111,6 +112,52 @@ impl ObjectKey {
         }
     }
 
+    /// Seals `plain` behind what `out` holds: as [`Self::seal`], with the plain bytes left as they
+    /// are, so that what was sealed can be compared with them.
+    fn seal_behind(&self, record: u64, plain: &[u8], out: &mut Vec<u8>) -> Result<(), SealError> {
+        let aad = self.aad(record);
+        match &self.key {
+            Key::Aes(cipher) => {
+                let wrong = SealError { record };
+                let from = out.len();
+                out.resize(from + plain.len(), 0);
+                let buffer = InOutBuf::new(plain, &mut out[from..]).map_err(|_| wrong)?;
+                let tag = cipher
+                    .encrypt_inout_detached(&nonce(record), &aad, buffer)
+                    .map_err(|_| wrong)?;
+                out.extend_from_slice(&tag);
+            }
+            Key::Checksum(key) => {
+                out.extend_from_slice(plain);
+                out.extend_from_slice(&checksum(key, &aad, plain));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a sealed record opens to exactly `plain`. `scratch` only spares an allocation.
+    fn opens_to(&self, record: u64, sealed: &[u8], plain: &[u8], scratch: &mut Vec<u8>) -> bool {
+        let Some((body, tag)) = sealed.split_last_chunk::<TAG_LEN>() else { return false };
+        if body.len() != plain.len() {
+            return false;
+        }
+        let aad = self.aad(record);
+        match &self.key {
+            Key::Aes(cipher) => {
+                if scratch.len() < body.len() {
+                    scratch.resize(body.len(), 0);
+                }
+                let opened = &mut scratch[..body.len()];
+                let Ok(buffer) = InOutBuf::new(body, opened) else { return false };
+                cipher
+                    .decrypt_inout_detached(&nonce(record), &aad, buffer, &Tag::from(*tag))
+                    .is_ok()
+                    && opened == plain
+            }
+            Key::Checksum(key) => checksum(key, &aad, body) == *tag && body == plain,
+        }
+    }
+
     fn aad(&self, record: u64) -> [u8; 40] {
         let mut aad = [0; 40];
         aad[..32].copy_from_slice(self.bound.as_bytes());
@@ -136,25 +183,30 @@ fn checksum(key: &SecretKey, aad: &[u8], bytes: &[u8]) -> [u8; TAG_LEN] {
 pub struct RecordSealer {
     key: ObjectKey,
     next: u64,
-    scratch: Vec<u8>,
 }
 
 impl RecordSealer {
     /// Starts at record 0.
     #[must_use]
     pub fn new(key: ObjectKey) -> Self {
-        Self { key, next: 0, scratch: Vec::new() }
+        Self { key, next: 0 }
     }
 
-    /// Seals `buffer` in place under the next number, opens a copy and compares.
+    /// Seals `plain` behind what `out` holds, under the next number, opens it into `scratch` and
+    /// compares all bytes.
     ///
     /// # Errors
     /// [`SealError`] where what comes back is not what went in: memory or processor are at fault,
     /// and the whole object must be given up, because the number has been used.
-    pub fn seal(&mut self, buffer: &mut Vec<u8>) -> Result<u64, SealError> {
+    pub fn seal(
+        &mut self,
+        plain: &[u8],
+        out: &mut Vec<u8>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<u64, SealError> {
         let record = self.next;
         self.next += 1;
-        self.seal_as(record, buffer)?;
+        self.seal_as(record, plain, out, scratch)?;
         Ok(record)
     }
 
@@ -162,20 +214,30 @@ impl RecordSealer {
     ///
     /// # Errors
     /// As [`Self::seal`].
-    pub fn seal_last(mut self, record: u64, buffer: &mut Vec<u8>) -> Result<(), SealError> {
+    pub fn seal_last(
+        self,
+        record: u64,
+        plain: &[u8],
+        out: &mut Vec<u8>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), SealError> {
         if record < self.next {
             return Err(SealError { record });
         }
-        self.seal_as(record, buffer)
+        self.seal_as(record, plain, out, scratch)
     }
 
-    fn seal_as(&mut self, record: u64, buffer: &mut Vec<u8>) -> Result<(), SealError> {
-        let plain = blake3::hash(buffer);
-        self.key.seal(record, buffer)?;
-        self.scratch.clear();
-        self.scratch.extend_from_slice(buffer);
-        self.key.open(record, &mut self.scratch)?;
-        if blake3::hash(&self.scratch) == plain { Ok(()) } else { Err(SealError { record }) }
+    fn seal_as(
+        &self,
+        record: u64,
+        plain: &[u8],
+        out: &mut Vec<u8>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), SealError> {
+        let from = out.len();
+        self.key.seal_behind(record, plain, out)?;
+        let same = self.key.opens_to(record, &out[from..], plain, scratch);
+        if same { Ok(()) } else { Err(SealError { record }) }
     }
 }
 
@@ -192,9 +254,14 @@ mod tests {
     fn records_open_only_where_they_belong() {
         for suite in [Suite::Aes256Gcm, Suite::Checksum] {
             let mut sealer = RecordSealer::new(key(suite, 0, ObjectKind::Pack));
-            let mut record = b"some plain bytes".to_vec();
-            assert_eq!(sealer.seal(&mut record), Ok(0));
-            assert_eq!(record.len(), 16 + TAG_LEN);
+            let mut sealed = b"in front".to_vec();
+            let mut scratch = vec![7; 100];
+            assert_eq!(sealer.seal(b"some plain bytes", &mut sealed, &mut scratch), Ok(0));
+            let record = sealed.split_off(8);
+            assert_eq!((&sealed[..], record.len()), (&b"in front"[..], 16 + TAG_LEN));
+            let mut in_place = b"some plain bytes".to_vec();
+            key(suite, 0, ObjectKind::Pack).seal(0, &mut in_place).unwrap();
+            assert_eq!(in_place, record);
             let open = |key: &ObjectKey, number, bytes: &[u8]| {
                 let mut copy = bytes.to_vec();
                 key.open(number, &mut copy).map(|()| copy)
@@ -211,16 +278,24 @@ mod tests {
                 assert!(open(&right, 0, &flipped).is_err(), "byte {at}");
             }
             assert!(open(&right, 0, &record[..10]).is_err());
+            let opens =
+                |sealed: &[u8], plain: &[u8]| right.opens_to(0, sealed, plain, &mut Vec::new());
+            assert!(opens(&record, b"some plain bytes"));
+            assert!(!opens(&record, b"some other bytes"));
+            assert!(!opens(&record, b"some plain byte"));
+            assert!(!opens(&in_place[1..], b"some plain bytes"));
+            in_place[3] ^= 1;
+            assert!(!opens(&in_place, b"some plain bytes"));
         }
     }
 
     #[test]
     fn a_number_is_used_once() {
         let mut sealer = RecordSealer::new(key(Suite::Aes256Gcm, 0, ObjectKind::Pack));
-        let mut a = vec![1];
-        let mut b = vec![1];
-        assert_eq!((sealer.seal(&mut a), sealer.seal(&mut b)), (Ok(0), Ok(1)));
+        let (mut a, mut b, mut scratch) = (Vec::new(), Vec::new(), Vec::new());
+        assert_eq!(sealer.seal(&[1], &mut a, &mut scratch), Ok(0));
+        assert_eq!(sealer.seal(&[1], &mut b, &mut scratch), Ok(1));
         assert_ne!(a, b);
-        assert!(sealer.seal_last(1, &mut vec![2]).is_err());
+        assert!(sealer.seal_last(1, &[2], &mut a, &mut scratch).is_err());
     }
 }

@@ -9,12 +9,13 @@ use crate::base::id::ChunkId;
 use crate::base::limits;
 
 /// References in a list chunk: at least.
-pub const LIST_REFS_MIN: usize = 32;
+pub const LIST_REFS_MIN: usize = 8;
 /// References in a list chunk: at most.
 pub const LIST_REFS_MAX: usize = 1024;
-/// A list chunk ends behind a reference whose id's last byte, masked with this, is zero: 128
-/// references on average above the minimum.
-pub const LIST_CUT_MASK: u8 = 0x7f;
+/// A list chunk ends behind a reference whose id's last byte, masked with this, is zero: 8
+/// references on average above the minimum. Short lists, because each changed place of a file
+/// rewrites a list of each level.
+pub const LIST_CUT_MASK: u8 = 0x07;
 
 /// One chunk and the number of content bytes that it (or what is below it) holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

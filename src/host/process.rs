@@ -21,6 +21,8 @@ use rayon::prelude::*;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
+use crate::base::time::Timestamp;
+
 mod maps;
 #[cfg(test)]
 mod tests;
@@ -42,6 +44,10 @@ pub trait InodeSet: Sync {
 
     /// Whether the inode is in the set.
     fn contains(&self, dev: Device, ino: u64) -> bool;
+
+    /// When the set was made: an inode that was born later is another file with a number that was
+    /// used again, and is judged by where it lies. `None` where that does not matter.
+    fn as_of(&self) -> Option<Timestamp>;
 }
 
 impl<S: std::hash::BuildHasher + Sync> InodeSet for HashSet<(Device, u64), S> {
@@ -52,6 +58,10 @@ impl<S: std::hash::BuildHasher + Sync> InodeSet for HashSet<(Device, u64), S> {
 
     fn contains(&self, dev: Device, ino: u64) -> bool {
         HashSet::contains(self, &(dev, ino))
+    }
+
+    fn as_of(&self) -> Option<Timestamp> {
+        None
     }
 }
 
@@ -342,7 +352,7 @@ impl Scanner<'_> {
 
     /// Whether an inode on one of the devices is one of those looked for.
     fn is_used(&self, inode: (Device, u64), stat: &Statx, handle: &trace::Handle<'_>) -> bool {
-        if self.is_listed(inode) {
+        if self.roots.contains(&inode) || (self.is_listed(inode) && !self.is_younger(stat)) {
             return true;
         }
         self.remembered(inode, || {
@@ -352,6 +362,13 @@ impl Scanner<'_> {
                 self.trace_path(handle.task, &link_text(handle.dir, handle.name), inode)
             }
         })
+    }
+
+    /// Whether an inode was born after the set was made.
+    fn is_younger(&self, stat: &Statx) -> bool {
+        let known = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
+        let born = Timestamp { secs: stat.stx_btime.tv_sec, nanos: stat.stx_btime.tv_nsec };
+        known && self.set.as_of().is_some_and(|made| born > made)
     }
 
     fn is_listed(&self, inode: (Device, u64)) -> bool {
@@ -369,7 +386,7 @@ fn look<P: rustix::path::Arg>(
     path: P,
     flags: AtFlags,
 ) -> rustix::io::Result<Statx> {
-    let wanted = StatxFlags::TYPE | StatxFlags::INO;
+    let wanted = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::BTIME;
     rustix::fs::statx(dir, path, flags | AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT, wanted)
 }
 

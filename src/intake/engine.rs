@@ -99,7 +99,7 @@ pub(super) struct Engine<'a> {
     pub(super) hands: Vec<Hand<'a>>,
     pub(super) first_look: FirstLook,
     pub(super) seen: Seen,
-    pub(super) links: Mutex<HashMap<((u32, u32), u64), Entry>>,
+    pub(super) links: Mutex<HashMap<InodeId, Entry>>,
     nodes: Nodes,
     stack: Vec<usize>,
     jobs: Vec<Job>,
@@ -107,6 +107,9 @@ pub(super) struct Engine<'a> {
     finished: Vec<(usize, Entry)>,
     root: Option<usize>,
 }
+
+/// An inode within one run: device and number.
+type InodeId = ((u32, u32), u64);
 
 /// What one reading thread works with.
 pub(super) struct Hand<'w> {
@@ -127,6 +130,7 @@ impl<'a> Engine<'a> {
             .num_threads(threads)
             .build()
             .map_err(IntakeError::Threads)?;
+        let first_look = FirstLook::begun(looker.synced);
         let hand = |_| {
             let worker = looker.writer.worker()?;
             Ok::<_, WriteError>(Hand { worker, streamer: Streamer::default() })
@@ -140,7 +144,7 @@ impl<'a> Engine<'a> {
             sort,
             pool,
             hands,
-            first_look: FirstLook::default(),
+            first_look,
             seen: Seen::default(),
             links: Mutex::default(),
             nodes: Nodes::default(),
@@ -215,7 +219,7 @@ impl<'a> Engine<'a> {
                 Some(entry) if !is_dir => SlotState::Done(entry),
                 known => {
                     pending += 1;
-                    SlotState::Waiting(known.map(|e| e.meta))
+                    SlotState::Waiting(known.map(|e| Box::new(e.meta)))
                 }
             };
             let waits = matches!(slot_state, SlotState::Waiting(_));
@@ -300,7 +304,7 @@ impl<'a> Engine<'a> {
         if jobs.is_empty() {
             return Ok(());
         }
-        for done in self.read_jobs(jobs)? {
+        for done in self.read_jobs(jobs)?.into_iter().flatten() {
             let path = done.path;
             self.seen.databases.extend(done.database.then(|| path.clone()));
             for problem in done.remarks.problems {

@@ -10,19 +10,29 @@ use super::digest::Digest;
 use super::engine::IntakeError;
 use super::scan::{Listing, LookError, Looker, Target, short};
 use crate::base::path::join;
+use crate::base::time::Timestamp;
 use crate::host::fs::{InodeKind, Stat};
 use crate::host::process::{Device, InodeSet};
 use crate::host::signal::Interrupt;
 
+/// A digest of all of a directory, and eight bytes of each of its names.
+type SeenDir = (Digest, Box<[u64]>);
+
 /// What the first look saw of every directory: a digest of the whole and eight bytes of each name.
 #[derive(Default)]
 pub struct FirstLook {
-    dirs: HashMap<(Device, u64), (Digest, Box<[u64]>)>,
+    dirs: HashMap<(Device, u64), SeenDir>,
     inodes: HashMap<Device, Vec<u64>>,
     leaves: Vec<(Vec<u8>, Stat)>,
+    began: Option<Timestamp>,
 }
 
 impl FirstLook {
+    /// A look that begins now.
+    pub(super) fn begun(began: Timestamp) -> Self {
+        Self { began: Some(began), ..Self::default() }
+    }
+
     pub(super) fn add(
         &mut self,
         dev: Device,
@@ -65,6 +75,10 @@ impl InodeSet for FirstLook {
 
     fn contains(&self, device: Device, ino: u64) -> bool {
         self.inodes.get(&device).is_some_and(|list| list.binary_search(&ino).is_ok())
+    }
+
+    fn as_of(&self) -> Option<Timestamp> {
+        self.began
     }
 }
 

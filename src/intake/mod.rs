@@ -1,8 +1,8 @@
 //! Reading sources.
 //!
-//! [`forest`] turns a [`plan::ReadPlan`] into one tree of absolute paths: [`scan`] looks at a
-//! directory and finds what the scan cache already knows, [`engine`] keeps directories whose files
-//! are still to be read, [`file`] reads one file, [`stream`] cuts its bytes. [`look`] looks at all
+//! [`forest`] turns a [`plan::ReadPlan`] into one tree of absolute paths: `scan` looks at a
+//! directory and finds what the scan cache already knows, `engine` keeps directories whose files
+//! are still to be read, `file` reads one file, `stream` cuts its bytes. [`look`] looks at all
 //! of it a second time.
 
 mod digest;

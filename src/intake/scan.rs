@@ -61,7 +61,7 @@ pub(super) struct Seen {
     pub(super) name: Vec<u8>,
     pub(super) stat: Stat,
     /// The entry of the last run, where it still holds.
-    pub(super) known: Option<Entry>,
+    pub(super) known: Option<Box<Entry>>,
     /// Whether its metadata is that of the last run (directories).
     pub(super) meta_known: bool,
     /// Whether the last run had an entry of this name, of whatever inode.
@@ -105,6 +105,9 @@ pub(super) struct Look {
     pub(super) owners: Vec<(u32, u32)>,
 }
 
+/// An open directory, its inode and its mount.
+type Opened = (Box<dyn SourceDir>, Stat, Arc<Mounted>);
+
 /// Why a directory could not be looked at.
 pub(super) enum LookError {
     /// The source: a problem of this directory.
@@ -119,10 +122,7 @@ pub(super) enum LookError {
 
 impl Looker<'_> {
     /// Opens a directory and finds its mount.
-    pub(super) fn open(
-        &self,
-        target: &Target,
-    ) -> Result<(Box<dyn SourceDir>, Stat, Arc<Mounted>), LookError> {
+    pub(super) fn open(&self, target: &Target) -> Result<Opened, LookError> {
         let cannot = |what| move |e| LookError::Source(what, e);
         if (self.over)() {
             return Err(LookError::Source("was not looked at", time_is_over()));
@@ -291,7 +291,7 @@ impl Looker<'_> {
                 _ => None,
             };
             seen.meta_known = entry.is_some();
-            seen.known = entry;
+            seen.known = entry.map(Box::new);
         }
         Ok(())
     }

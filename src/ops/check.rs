@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::progress::Progress;
 use super::session::{self, Session, SessionError};
-use crate::backend::BackendError;
+use crate::backend::{BackendError, ObjectName};
 use crate::base::id::ManifestId;
 use crate::host::clock::Clock;
 use crate::host::signal::Interrupt;
@@ -140,9 +140,9 @@ fn take_lease<'r>(
     let holder = session::holder()?;
     match Lease::take(repository, holder, "check", reads, around.clock.now()) {
         Ok(lease) => Ok(Some(lease)),
-        Err(LeaseError::Repository(RepositoryError::Backend(BackendError::ReadOnly {
-            ..
-        }))) => {
+        Err(LeaseError::Repository(RepositoryError::Backend(
+            BackendError::ReadOnly { .. } | BackendError::Full { .. },
+        ))) => {
             warnings.push("the repository cannot be written: checked without a lease".into());
             Ok(None)
         }
@@ -161,7 +161,8 @@ fn look(
     let interrupted = || around.interrupt.is_set();
     let inner =
         Around { progress: around.progress, interrupted: &interrupted, clock: around.clock };
-    check::copies(repository, ledger)?;
+    let mut copies = Ledger::default();
+    check::copies(repository, &mut copies)?;
     check::leases(repository, ledger)?;
     let manifests = check::manifests(repository, ledger)?;
     // Read after the manifests: what is forgotten is noted before its manifest is deleted.
@@ -180,6 +181,10 @@ fn look(
         ledger.drop_unneeded();
     }
     ledger.blame_segments();
+    if !copies.is_empty() {
+        // A slot that was being added or removed is whole, or gone, by now.
+        check::copies(repository, ledger)?;
+    }
     Ok((view, manifests, data))
 }
 
@@ -192,24 +197,42 @@ fn missing_manifests(
     forgotten: &HashSet<ManifestId>,
     ledger: &mut Ledger,
 ) -> Result<(), CheckFailure> {
+    let repository = &session.repository;
     let listed: HashSet<ManifestId> = manifests.iter().map(|m| m.id).collect();
-    let gone = |id: &ManifestId| !listed.contains(id) && !forgotten.contains(id);
+    let gone = |id: &ManifestId| -> Result<bool, CheckError> {
+        // What was committed since the listing is looked for by its name.
+        Ok(!listed.contains(id) && !forgotten.contains(id) && !is_there(repository, id)?)
+    };
     let mut missing = |id: ManifestId, why: String| {
         let number = ledger.add(format!("manifest {id}"), DamageKind::MissingManifest, why);
         ledger.affects(number, id);
     };
     if let Some(state_dir) = options.state_dir {
-        let repository = &session.repository;
         let memory = Memory::load(state_dir, repository.id(), repository.entropy())?;
-        for (site, head) in memory.heads.iter().filter(|(_, head)| gone(&head.manifest)) {
-            let why = format!("this client knows it as number {} of {site}", head.sequence);
-            missing(head.manifest, why);
+        for (site, head) in &memory.heads {
+            if gone(&head.manifest)? {
+                let why = format!("this client knows it as number {} of {site}", head.sequence);
+                missing(head.manifest, why);
+            }
         }
     }
     for manifest in manifests {
-        for id in manifest.predecessors.iter().filter(|id| gone(id)) {
-            missing(*id, format!("{} names it as its predecessor", manifest.id));
+        for id in &manifest.predecessors {
+            if gone(id)? {
+                missing(*id, format!("{} names it as its predecessor", manifest.id));
+            }
         }
     }
     Ok(())
+}
+
+fn is_there(repository: &Repository, id: &ManifestId) -> Result<bool, CheckError> {
+    for name in [ObjectName::snapshot(id), ObjectName::capture(id)] {
+        match repository.backend().len(&name) {
+            Ok(_) => return Ok(true),
+            Err(BackendError::NotFound(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(false)
 }

@@ -19,6 +19,9 @@ pub enum Depth {
     Sources,
 }
 
+/// Gets absolute paths and their entries.
+pub type Each<'a, E> = &'a mut dyn FnMut(&[u8], &Entry) -> Result<(), E>;
+
 /// The entry of `/` of a record.
 ///
 /// # Errors
@@ -42,7 +45,7 @@ pub fn ls<E: From<WalkError>>(
     root: &Entry,
     path: Option<&[u8]>,
     depth: Depth,
-    each: &mut dyn FnMut(&[u8], &Entry) -> Result<(), E>,
+    each: Each<'_, E>,
 ) -> Result<(), E> {
     let mut whole = b"/".to_vec();
     for name in components(path.unwrap_or_default()) {

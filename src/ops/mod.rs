@@ -5,6 +5,7 @@ pub mod discover;
 pub mod init;
 pub mod key;
 pub mod ls;
+pub mod demo;
 pub mod restore;
 pub mod session;
 pub mod snapshot;

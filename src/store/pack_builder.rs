@@ -3,7 +3,7 @@
 use super::repository::{Repository, RepositoryError};
 use crate::base::id::PackId;
 use crate::codec::compress::{CompressError, Compressor};
-use crate::codec::seal::{RecordSealer, SealError};
+use crate::codec::seal::{RecordSealer, SealError, TAG_LEN};
 use crate::format::DecodeError;
 use crate::format::header::{HEADER_LEN, ObjectKind};
 use crate::format::pack::{
@@ -28,17 +28,24 @@ pub enum PackError {
     Begin(#[source] Box<RepositoryError>),
 }
 
+/// Buffers that packing and sealing use from block to block: no more than a block of each.
+#[derive(Default)]
+pub struct Scratch {
+    body: Vec<u8>,
+    opened: Vec<u8>,
+}
+
 /// A block that is compressed but not yet sealed: sealing needs its place in a pack.
-pub struct PackedBlock {
+pub struct PackedBlock<'s> {
     /// Its class.
     pub class: Class,
     /// Its table.
     pub table: BlockTable,
-    /// Prefix and packed bytes.
-    pub body: Vec<u8>,
+    /// Prefix and packed bytes, and room to open what is sealed.
+    scratch: &'s mut Scratch,
 }
 
-impl PackedBlock {
+impl<'s> PackedBlock<'s> {
     /// Compresses a block's plain bytes.
     ///
     /// # Errors
@@ -48,13 +55,15 @@ impl PackedBlock {
         table: BlockTable,
         plain: &[u8],
         compressor: &mut Compressor,
+        scratch: &'s mut Scratch,
     ) -> Result<Self, PackError> {
-        let (packing, packed) = compressor.pack(plain)?;
-        let mut body = Vec::with_capacity(BODY_PREFIX_LEN + packed.len() + 16);
-        body.push(packing.code());
+        let Scratch { body, opened } = &mut *scratch;
+        body.clear();
+        body.push(0);
         body.extend_from_slice(&(plain.len() as u32).to_le_bytes());
-        body.extend_from_slice(&packed);
-        Ok(Self { class, table, body })
+        let packing = compressor.pack(plain, body, opened)?;
+        body[0] = packing.code();
+        Ok(Self { class, table, scratch })
     }
 }
 
@@ -122,28 +131,26 @@ impl PackBuilder {
     ///
     /// # Errors
     /// [`PackError::Seal`]: the pack must be given up.
-    pub fn add(&mut self, block: PackedBlock) -> Result<(), PackError> {
-        let mut table = block.table.encode();
-        self.sealer.seal(&mut table)?;
-        let mut body = block.body;
-        self.sealer.seal(&mut body)?;
+    pub fn add(&mut self, block: PackedBlock<'_>) -> Result<(), PackError> {
+        let Scratch { body, opened } = block.scratch;
+        let table = block.table.encode();
+        let sealed = |plain: &[u8]| plain.len() + TAG_LEN;
         let header = BlockHeader {
             class: block.class,
-            table_len: table.len() as u32,
-            body_len: body.len() as u32,
+            table_len: sealed(&table) as u32,
+            body_len: sealed(body) as u32,
         };
-        let mut front = header.encode().to_vec();
-        front.extend_from_slice(&table);
+        let len = block_len(&header);
+        // Exactly as long as it will be: what is held for a pack is what the pack has.
+        let mut part = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
+        part.extend_from_slice(&header.encode());
+        self.sealer.seal(&table, &mut part, opened)?;
+        self.sealer.seal(body, &mut part, opened)?;
         self.footer.blocks.push(FooterBlock { offset: self.len, header, table: block.table });
-        self.len += block_len(&header);
-        self.push(front);
-        self.push(body);
-        Ok(())
-    }
-
-    fn push(&mut self, part: Vec<u8>) {
+        self.len += len;
         self.hasher.update(&part);
         self.parts.push(part);
+        Ok(())
     }
 
     /// Closes the pack: footer, trailer, name.
@@ -152,9 +159,9 @@ impl PackBuilder {
     /// [`PackError::Seal`].
     pub fn finish(mut self) -> Result<FinishedPack, PackError> {
         let blocks = self.footer.blocks.len() as u32;
-        let mut footer = self.footer.encode();
-        let sealer = self.sealer;
-        sealer.seal_last(FOOTER_RECORD, &mut footer)?;
+        let mut footer = Vec::new();
+        let plain = self.footer.encode();
+        self.sealer.seal_last(FOOTER_RECORD, &plain, &mut footer, &mut Vec::new())?;
         let trailer = Trailer { footer_len: footer.len() as u32, blocks }.encode();
         self.hasher.update(&footer).update(&trailer);
         self.len += (footer.len() + trailer.len()) as u64;

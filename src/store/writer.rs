@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::accelerator::{Accelerator, AcceleratorError};
-use super::pack_builder::{FinishedPack, PackBuilder, PackError, PackedBlock};
+use super::pack_builder::{FinishedPack, PackBuilder, PackError, PackedBlock, Scratch};
 use super::repository::{Repository, RepositoryError};
 use super::uploader::{Uploader, UploaderHandle};
 use crate::base::id::ChunkId;
@@ -181,6 +181,7 @@ impl Writer {
             first: Compressor::new(first).map_err(compress)?,
             small: Compressor::new(later).map_err(compress)?,
             blocks: Default::default(),
+            scratch: Scratch::default(),
         })
     }
 
@@ -236,7 +237,7 @@ impl Writer {
         &self.shared.repository
     }
 
-    fn append(&self, block: PackedBlock) -> Result<(), WriteError> {
+    fn append(&self, block: PackedBlock<'_>) -> Result<(), WriteError> {
         let slot = &self.shared.builders[usize::from(block.class.code()) - 1];
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
         let mut builder = match slot.take() {
@@ -250,7 +251,8 @@ impl Writer {
             *slot = Some(builder);
             return Ok(());
         }
-        drop(slot);
+        // The slot stays taken until the pack is on its way: no thread begins a third one while one
+        // is being put and one waits.
         self.uploader.put(builder.finish()?)
     }
 }
@@ -282,6 +284,7 @@ pub struct Worker<'w> {
     first: Compressor,
     small: Compressor,
     blocks: [OpenBlock; 4],
+    scratch: Scratch,
 }
 
 impl Worker<'_> {
@@ -355,7 +358,7 @@ impl Worker<'_> {
         let table = BlockTable { chunks: std::mem::take(&mut block.chunks) };
         let long = class != Class::Tree && block.plain.len() > LATER_BLOCK;
         let compressor = if long { &mut self.first } else { &mut self.small };
-        let packed = PackedBlock::pack(class, table, &block.plain, compressor);
+        let packed = PackedBlock::pack(class, table, &block.plain, compressor, &mut self.scratch);
         block.plain.clear();
         let done = packed.map_err(WriteError::from).and_then(|block| self.writer.append(block));
         if done.is_err() {

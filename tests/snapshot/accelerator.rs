@@ -106,7 +106,7 @@ fn no_cache_is_as_good() {
 fn two_clients_at_once_both_succeed() {
     let world = World::new();
     for n in 0..200u32 {
-        let text: Vec<u8> = (0..30_000u32).map(|i| (i * (n + 3) >> 3) as u8).collect();
+        let text: Vec<u8> = (0..30_000u32).map(|i| ((i * (n + 3)) >> 3) as u8).collect();
         world.put(&format!("a/{n}"), &text);
         world.put(&format!("b/{n}"), &text);
     }

@@ -153,7 +153,7 @@ fn what_may_not_be_read_is_a_problem_and_no_snapshot() {
     assert!(all.unwrap().success());
     std::os::unix::fs::chown(&secret, Some(0), Some(0)).unwrap();
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
-    let none = std::fs::Permissions::from_mode(0);
+    let none = std::fs::Permissions::from_mode(0o0);
     std::fs::set_permissions(closed.parent().unwrap(), none).unwrap();
     past_the_grain();
     let mut command = Command::new("setpriv");
@@ -210,6 +210,7 @@ fn a_file_that_changes_while_it_is_read_makes_a_capture() {
     assert!(who.contains(&own) && who.contains(name), "{who}");
     // What was kept of it fits together, and the next run does not believe it.
     world.look().read_all();
+    #[allow(clippy::disallowed_methods, reason = "a test may wait")]
     std::thread::sleep(Duration::from_millis(60));
     let done = world.snapshot(NONE).expect(0);
     assert_eq!((done.count("files_changed"), done.count("files_unmodified")), (1, 1));

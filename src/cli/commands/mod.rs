@@ -6,6 +6,7 @@ pub mod discover;
 pub mod init;
 pub mod key;
 pub mod ls;
+pub mod demo;
 pub mod man;
 pub mod restore;
 pub mod show;

@@ -40,7 +40,7 @@ pub(super) struct Done {
     pub(super) bytes: u64,
     pub(super) database: bool,
     pub(super) digest: Digest,
-    pub(super) result: Result<Entry, FileError>,
+    pub(super) result: Result<Box<Entry>, FileError>,
     pub(super) remarks: Remarks,
 }
 
@@ -78,7 +78,8 @@ fn sort_key(path: &[u8]) -> Vec<u8> {
 }
 
 impl Engine<'_> {
-    pub(super) fn read_jobs(&mut self, mut jobs: Vec<Job>) -> Result<Vec<Done>, IntakeError> {
+    /// Reads a window's files; what came of them, a list for each thread.
+    pub(super) fn read_jobs(&mut self, mut jobs: Vec<Job>) -> Result<Vec<Vec<Done>>, IntakeError> {
         if self.sort {
             jobs.sort_by(|a, b| a.key.cmp(&b.key));
         }
@@ -103,11 +104,11 @@ impl Engine<'_> {
         if self.interrupt.is_set() {
             return Err(IntakeError::Interrupted);
         }
-        let mut all = Vec::with_capacity(jobs.len());
+        let mut all = Vec::with_capacity(read.len());
         let mut failure = None;
         for part in read {
             match part {
-                Ok(done) => all.extend(done),
+                Ok(done) => all.push(done),
                 Err(WriteError::GivenUp) => failure = failure.or(Some(WriteError::GivenUp)),
                 Err(error) => failure = Some(error),
             }
@@ -154,8 +155,11 @@ impl Engine<'_> {
         let mut remarks = Remarks::default();
         let result = self.entry_of(hand, dirs, job, &mut remarks);
         let bytes = match &result {
-            Ok(Entry { node: Node::File { content, .. }, .. }) => content.len(),
-            _ => 0,
+            Ok(entry) => match &entry.node {
+                Node::File { content, .. } => content.len(),
+                _ => 0,
+            },
+            Err(_) => 0,
         };
         let database = job.path.ends_with(b".db") || job.path.ends_with(b".sqlite");
         Done {
@@ -166,7 +170,8 @@ impl Engine<'_> {
             bytes,
             database: database && job.stat.kind == InodeKind::File,
             digest: self.digest_of(job.node, job.name(), job),
-            result,
+            // On the heap, because it moves twice, and tens of thousands wait side by side.
+            result: result.map(Box::new),
             remarks,
         }
     }

@@ -24,9 +24,9 @@ pub(super) struct Slot {
 /// What is known of it.
 pub(super) enum SlotState {
     /// To be read; the metadata of a directory where it is that of the last run.
-    Waiting(Option<Meta>),
+    Waiting(Option<Box<Meta>>),
     /// Read.
-    Done(Entry),
+    Done(Box<Entry>),
     /// A sub-directory of an unchanged directory: its tree, and its metadata where it is new.
     Tree(Option<ChunkId>),
     /// Could not be read.
@@ -131,10 +131,11 @@ impl Engine<'_> {
         let namer = self.looker.reader.repository().namer();
         let trees = state.slots.iter().filter_map(|slot| match &slot.state {
             SlotState::Tree(tree) => Some(tree.as_ref().map(ChunkId::as_bytes)),
-            SlotState::Done(Entry { node: Node::Dir { tree, .. }, .. }) => {
-                Some(tree.as_ref().map(ChunkId::as_bytes))
-            }
-            _ => None,
+            SlotState::Done(entry) => match &entry.node {
+                Node::Dir { tree, .. } => Some(tree.as_ref().map(ChunkId::as_bytes)),
+                _ => None,
+            },
+            SlotState::Waiting(_) | SlotState::Gone => None,
         });
         let children = digest::children(namer, trees);
         let same = state.record.as_ref().filter(|r| state.unchanged && r.children == children);
@@ -166,7 +167,7 @@ impl Engine<'_> {
         let mut builder = DirBuilder::default();
         for slot in slots {
             if let SlotState::Done(entry) = slot.state {
-                builder.push(entry, worker)?;
+                builder.push(*entry, worker)?;
             }
         }
         Ok(builder.finish(worker)?)
@@ -218,9 +219,10 @@ impl Engine<'_> {
             SlotState::Waiting(known) => known,
             _ => None,
         };
-        parent.slots[slot].state = match fresh.or(known) {
+        parent.slots[slot].state = match fresh.or(known.map(|meta| *meta)) {
             Some(meta) => {
-                SlotState::Done(Entry { name, meta, node: Node::Dir { tree, partial: false } })
+                let node = Node::Dir { tree, partial: false };
+                SlotState::Done(Box::new(Entry { name, meta, node }))
             }
             None => SlotState::Tree(tree),
         };

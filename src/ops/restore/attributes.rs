@@ -147,7 +147,7 @@ impl Run<'_> {
         }
         let mut mode = meta.mode;
         if plan.chown
-            && let Err(e) = on.chown(plan.uid, plan.gid)
+            && let Err(e) = self.change_owner(on, before.stat, &plan)
         {
             failed(OWNER, &e);
             if before.stat.kind == crate::host::fs::InodeKind::File {
@@ -182,6 +182,16 @@ impl Run<'_> {
             }
         }
         Ok(true)
+    }
+
+    /// Gives the owner and the group; where only root may, at least a group of one's own.
+    fn change_owner(&self, on: On<'_>, stat: &Stat, plan: &Plan) -> io::Result<()> {
+        let both = on.chown(plan.uid, plan.gid);
+        if both.is_err() && !self.privileged && stat.gid != plan.gid && stat.uid != plan.uid {
+            // Whether this works or not, the owner was not given: that is the problem to report.
+            let _ = on.chown(stat.uid, plan.gid);
+        }
+        both
     }
 
     /// What of an inode differs from what the snapshot says.

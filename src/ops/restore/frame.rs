@@ -38,6 +38,8 @@ pub(super) struct Frame {
     /// Names that were there, sorted, and whether the snapshot has them too.
     pub(super) names: Vec<(Vec<u8>, bool)>,
     pub(super) dev: (u32, u32),
+    /// Whether it is the root of a mount: nothing is renamed across it.
+    pub(super) mount_root: bool,
     /// Bytes of the walker's path that lead here.
     pub(super) path_len: usize,
 }

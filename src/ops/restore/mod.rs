@@ -1,8 +1,8 @@
 //! `restore`: a snapshot back onto disk, beside the living site or in place.
 //!
-//! The way back: [`walk`] goes through the snapshot's tree, makes directories and plans files in
-//! batches; [`batch`] finds where their chunks lie and [`write`] reads each block once, verified,
-//! and writes what it holds; [`finish`] makes further names of inodes and gives directories their
+//! The way back: `walk` goes through the snapshot's tree, makes directories and plans files in
+//! batches; `batch` finds where their chunks lie and `write` reads each block once, verified,
+//! and writes what it holds; `finish` makes further names of inodes and gives directories their
 //! attributes. Everything is done by directory descriptors, beneath the target and through no
 //! symbolic link.
 //!
@@ -21,6 +21,7 @@ mod leaf;
 mod marker;
 mod owners;
 mod place;
+mod preflight;
 mod run;
 mod select;
 mod staging;
@@ -30,7 +31,6 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 
@@ -42,7 +42,7 @@ use crate::host::fs::TargetDir;
 use crate::host::signal::Interrupt;
 use crate::host::users::Owners;
 use crate::record::snapshot::Snapshot;
-use crate::store::reader::{ReadError, Reader};
+use crate::store::reader::Reader;
 use crate::tree::cursor::DirCursor;
 use crate::tree::walk::find;
 
@@ -52,7 +52,7 @@ use marker::Found;
 use owners::{OwnerMap, OwnerRules};
 use place::{DirNode, Dirs};
 use run::Run;
-use select::{Choice, Is, Select};
+use select::Select;
 use walk::Walker;
 
 /// Where a snapshot goes.
@@ -173,8 +173,9 @@ pub fn restore(input: &RestoreInput<'_>) -> Result<RestoreReport, RestoreError> 
     }
     let (kept, notes) = left_alone(input);
     let within = input.subtree.clone().unwrap_or_default();
-    let select = Select::new(&input.include, &input.exclude, within, kept)?;
     let body = input.snapshot.body();
+    let select = Select::new(&input.include, &input.exclude, within, kept)?;
+    let select = select.with_recorded(&body.excludes);
     let rules = OwnerRules {
         here: input.owners,
         numeric: input.numeric_ids,
@@ -254,10 +255,11 @@ fn in_place(
     let dir = TargetDir::open_root(b"/")
         .map_err(|source| RestoreError::Io { path: b"/".to_vec(), source })?;
     if owners.has_missing() {
-        let (uids, gids) = owners_used(input, &select, &root)?;
+        let (uids, gids) = preflight::owners_used(input.reader, &select, &root)?;
         owners.require(&uids, &gids)?;
     }
     let run = Run::new(input, select, Dirs::new(dir), owners);
+    preflight::ways(&run, &root)?;
     let mut walker = Walker::new(&run, prefix(input)?);
     let own_meta = !matches!(root.node, Node::Dir { partial: true, .. });
     walker.start(DirNode::root(b"/".to_vec()), root, None, State::Existing, own_meta)?;
@@ -365,38 +367,4 @@ fn walked_path(subtree: Option<&[u8]>, is_dir: bool) -> Vec<u8> {
         names.pop();
     }
     names.iter().flat_map(|name| [b"/", *name].concat()).collect()
-}
-
-/// The numbers of all owners of what would be restored.
-fn owners_used(
-    input: &RestoreInput<'_>,
-    select: &Select,
-    root: &Entry,
-) -> Result<(HashSet<u32>, HashSet<u32>), RestoreError> {
-    let (mut uids, mut gids) = (HashSet::new(), HashSet::new());
-    let Node::Dir { tree, .. } = &root.node else { return Ok((uids, gids)) };
-    let mut path = Vec::new();
-    let taken = select.choose(b"/", Is::Way, false) == Choice::Take;
-    let mut stack = vec![(DirCursor::new(*tree), 0, taken)];
-    while let Some((cursor, len, taken)) = stack.last_mut() {
-        path.truncate(*len);
-        let next =
-            cursor.next(input.reader).map_err(|e: ReadError| RestoreError::Read(Box::new(e)))?;
-        let Some(entry) = next else {
-            stack.pop();
-            continue;
-        };
-        path.push(b'/');
-        path.extend_from_slice(&entry.name);
-        let choice = select.choose(&path, Is::of(&entry.node), *taken);
-        if choice == Choice::Skip {
-            continue;
-        }
-        uids.insert(entry.meta.uid);
-        gids.insert(entry.meta.gid);
-        if let Node::Dir { tree, .. } = entry.node {
-            stack.push((DirCursor::new(tree), path.len(), choice == Choice::Take));
-        }
-    }
-    Ok((uids, gids))
 }

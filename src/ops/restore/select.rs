@@ -70,6 +70,9 @@ pub(super) enum Choice {
 pub(super) struct Select {
     include: Option<Gitignore>,
     exclude: Option<Gitignore>,
+    /// What was left out when the snapshot was taken: it is no part of it, and so nothing that it
+    /// could say is too much.
+    recorded: Option<Gitignore>,
     /// Paths that are left alone with all below them.
     kept: Vec<Vec<u8>>,
     within: Vec<u8>,
@@ -83,7 +86,24 @@ impl Select {
         within: Vec<u8>,
         kept: Vec<Vec<u8>>,
     ) -> Result<Self, RestoreError> {
-        Ok(Self { include: globs(include)?, exclude: globs(exclude)?, kept, within })
+        Ok(Self {
+            include: globs(include)?,
+            exclude: globs(exclude)?,
+            recorded: None,
+            kept,
+            within,
+        })
+    }
+
+    /// Leaves alone what the snapshot was told to leave out. A glob that this version does not
+    /// understand has left nothing out that it could find.
+    pub(super) fn with_recorded(mut self, excludes: &[String]) -> Self {
+        let mut builder = GitignoreBuilder::new("/");
+        for glob in excludes {
+            let _ = builder.add_line(None, glob);
+        }
+        self.recorded = builder.build().ok().filter(|globs| !globs.is_empty());
+        self
     }
 
     /// Whether every path below a taken directory is taken, so that none needs to be spelled out.
@@ -115,7 +135,11 @@ impl Select {
     }
 
     /// Whether a path that only the target has is left alone whatever else is removed.
-    pub(super) fn is_kept(&self, path: &[u8], is_dir: bool) -> bool {
+    pub(super) fn keeps_extra(&self, path: &[u8], is_dir: bool) -> bool {
+        self.is_kept(path, is_dir) || matches(self.recorded.as_ref(), path, is_dir)
+    }
+
+    fn is_kept(&self, path: &[u8], is_dir: bool) -> bool {
         matches(self.exclude.as_ref(), path, is_dir)
             || self.kept.iter().any(|kept| is_within(path, kept))
     }
@@ -160,7 +184,10 @@ mod tests {
         assert_eq!(select.choose(b"/c", Is::Dir, false), Choice::Skip);
         assert_eq!(select.choose(b"/a/b", Is::Dir, false), Choice::Take);
         assert_eq!(select.choose(b"/a/b/repo", Is::Dir, true), Choice::Skip);
-        assert!(select.is_kept(b"/a/b/repo/packs", true));
+        assert!(select.keeps_extra(b"/a/b/repo/packs", true));
+        let select = select.with_recorded(&texts(&["*.log"]));
+        assert!(select.keeps_extra(b"/a/x.log", false));
+        assert_eq!(select.choose(b"/a/b/x.log", Is::Leaf, true), Choice::Take);
         assert!(select.keeps_below(b"/a/b") && !select.keeps_below(b"/a/c"));
     }
 }

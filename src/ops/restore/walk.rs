@@ -87,6 +87,7 @@ impl<'r, 'a> Walker<'r, 'a> {
             staging: None,
             names: Vec::new(),
             dev: (0, 0),
+            mount_root: false,
             path_len: self.path.len(),
         };
         if state == State::Existing {
@@ -188,6 +189,7 @@ impl<'r, 'a> Walker<'r, 'a> {
             staging: None,
             names: Vec::new(),
             dev: parent.dev,
+            mount_root: false,
             path_len: self.path.len(),
         };
         if there {
@@ -244,7 +246,8 @@ impl<'r, 'a> Walker<'r, 'a> {
             return Ok(false);
         }
         frame.state = State::Existing;
-        frame.dev = if stat.mount_root { (u32::MAX, u32::MAX) } else { stat.dev };
+        frame.dev = stat.dev;
+        frame.mount_root = stat.mount_root;
         let ours = !run.in_place || (frame.taken && !frame.partial);
         let open = || -> io::Result<Vec<(Vec<u8>, bool)>> {
             if ours && !run.input.dry_run {
@@ -283,7 +286,8 @@ impl<'r, 'a> Walker<'r, 'a> {
             return;
         }
         let above = parent.and_then(|at| self.stack.get(at));
-        let shared = above.filter(|p| p.taken && !p.partial && p.dev == frame.dev);
+        let shared =
+            above.filter(|p| p.taken && !p.partial && p.dev == frame.dev && !frame.mount_root);
         frame.staging = match shared.and_then(|p| p.staging.clone()) {
             Some(staging) => Some(staging),
             None => {
@@ -391,7 +395,7 @@ impl<'r, 'a> Walker<'r, 'a> {
             self.path.push(b'/');
             self.path.extend_from_slice(name);
             let (kept, below) = (
-                self.run.select.is_kept(&self.path, true),
+                self.run.select.keeps_extra(&self.path, true),
                 self.run.select.keeps_below(&self.path),
             );
             self.path.truncate(len);

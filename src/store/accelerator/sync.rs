@@ -16,6 +16,9 @@ use crate::format::segment::{ChunkKey, Segment, body_offset};
 use crate::store::filter::Filter;
 use crate::store::repository::{Repository, RepositoryError, unpack_body};
 
+/// A chunk and its place.
+type Placed = (ChunkKey, Location);
+
 /// What making the sets equal came to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SyncReport {
@@ -133,7 +136,7 @@ impl Accelerator {
     }
 
     /// Gives the segment's packs their numbers and its chunks their places, sorted by key.
-    fn number(&self, segment: &Segment) -> (Vec<(ChunkKey, Location)>, Vec<(u32, PackFacts)>) {
+    fn number(&self, segment: &Segment) -> (Vec<Placed>, Vec<(u32, PackFacts)>) {
         let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
         let mut batch = Vec::new();
         let mut new_packs = Vec::new();

@@ -11,7 +11,6 @@ use crate::host::locks::{FileLock, LockKind, Locks, LocksError};
 use crate::host::process::{Device, ProcessUse, ScanResult, ScanScope, UseKind};
 use crate::host::service::sim::{SimFault, SimService};
 use crate::host::service::{Action, ServiceStatus};
-use crate::intake::consistent::Consistent;
 use crate::window::evidence::{SourceRead, TreeLook};
 use crate::window::sqlite::{SqliteFile, SqliteGroup};
 

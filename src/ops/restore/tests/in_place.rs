@@ -252,3 +252,27 @@ fn only_snapshots_whose_evidence_held_open() {
     site.backend.raw_put(&ObjectName::snapshot(&id), &bytes);
     assert!(matches!(Snapshot::open(site.repository(), id), Err(RecordError::Repository(_))));
 }
+
+#[test]
+fn what_was_left_out_of_the_snapshot_stays_and_links_on_the_way_are_refused() {
+    let (site, scratch) = (Site::new(), Scratch::new());
+    let source = scratch.join("var/source");
+    plain_tree(&source);
+    let snapshot = site.snapshot(&[&source]);
+    let mut body = snapshot.body().clone();
+    body.excludes = vec!["*.log".into()];
+    let snapshot = Snapshot::open(site.repository(), site.commit(&body)).unwrap();
+    std::fs::write(source.join("a.log"), "never kept").unwrap();
+    std::fs::write(source.join("a.txt"), "too much").unwrap();
+    let report = restore(&input(&site, &snapshot, Target::InPlace)).unwrap();
+    assert_eq!((report.removed, report.problems), (1, vec![]));
+    assert!(source.join("a.log").exists() && !source.join("a.txt").exists());
+
+    std::fs::rename(scratch.join("var"), scratch.join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink("elsewhere", scratch.join("var")).unwrap();
+    std::fs::write(scratch.join("elsewhere/source/config"), "changed").unwrap();
+    let refused = restore(&input(&site, &snapshot, Target::InPlace));
+    assert!(matches!(refused, Err(RestoreError::Refused(_))));
+    let text = std::fs::read_to_string(scratch.join("elsewhere/source/config")).unwrap();
+    assert_eq!(text, "changed");
+}
