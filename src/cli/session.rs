@@ -75,7 +75,24 @@ impl Context {
             (opened, _) => opened?,
         };
         session.warnings.iter().for_each(|warning| self.said.warn(warning));
+        if !session.repository.is_encrypted() && self.names_password() {
+            self.said.warn(
+                "a password is configured and the repository is not encrypted: whoever can write \
+                 the storage may have put another repository in its place",
+            );
+        }
         Ok(session)
+    }
+
+    /// Whether anything but a prompt would give a password.
+    fn names_password(&self) -> bool {
+        const NAMES: [&str; 3] = ["CABK_PASSWORD_FILE", "CABK_PASSWORD_COMMAND", "CABK_PASSWORD"];
+        let config = &self.loaded.config.repository;
+        self.args.password_file.is_some()
+            || self.args.password_command.is_some()
+            || config.password_file.is_some()
+            || !config.password_command.is_empty()
+            || NAMES.iter().any(|name| self.env.get(name).is_some())
     }
 
     /// All manifests; what is damaged among them is said.

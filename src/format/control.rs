@@ -99,14 +99,19 @@ impl Control {
     /// # Errors
     /// What is wrong with the bytes.
     pub fn decode(bytes: &[u8], kind: ObjectKind) -> Result<Self, DecodeError> {
-        let header = Header::decode(bytes, kind)?;
+        if !bytes.starts_with(kind.magic()) {
+            return Err(DecodeError::Magic { expected: kind.words() });
+        }
         let split = bytes.len().checked_sub(32).filter(|at| *at >= HEADER_LEN + RepoId::LEN);
         let Some(split) = split else {
             return Err(DecodeError::Truncated { what: kind.words() });
         };
+        // The checksum ends the object in every version: a flipped version or feature bit is damage
+        // and not a newer version.
         if *blake3::hash(&bytes[..split]).as_bytes() != bytes[split..] {
             return Err(DecodeError::Checksum { what: kind.words() });
         }
+        let header = Header::decode(bytes, kind)?;
         let mut reader = Reader::new(&bytes[HEADER_LEN..split]);
         let repo = RepoId::from_array(reader.array("repository id")?);
         let slot = match kind {

@@ -299,6 +299,23 @@ impl Fixture {
         })
     }
 
+    /// Files of the newest snapshot that were restored; one that has its name must have its bytes.
+    pub(crate) fn compare_restored(&self, target: &Path) -> usize {
+        let site = self.dir.path().join("site");
+        let restored = target.join(site.strip_prefix("/").unwrap());
+        let mut whole = 0;
+        for (path, bytes) in contents(&site) {
+            let below = from_bytes(&path).strip_prefix(&site).unwrap();
+            match std::fs::read(restored.join(below)) {
+                Ok(found) if found == bytes => whole += 1,
+                // What a failed restore has not finished stands under another name.
+                Ok(_) => panic!("{} has wrong bytes", below.display()),
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}"),
+            }
+        }
+        whole
+    }
+
     /// Reads all that can be read and compares it with what was kept.
     pub(crate) fn read_everything(&self) -> Read {
         let mut read = Read::default();

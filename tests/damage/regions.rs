@@ -81,6 +81,8 @@ pub(crate) fn regions(kind: Kind, bytes: &[u8]) -> Vec<Region> {
             if kind == Kind::Slot {
                 cut.next("derivation", 12);
                 cut.next("commitment", 32);
+                cut.next("facts length", 4);
+                cut.next("facts", word(bytes, cut.at - 4));
             }
             cut.next("body", bytes.len() - cut.at - 16 - 32);
             cut.next("tag", 16);
@@ -91,8 +93,12 @@ pub(crate) fn regions(kind: Kind, bytes: &[u8]) -> Vec<Region> {
     cut.list
 }
 
+fn word(bytes: &[u8], at: usize) -> usize {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize
+}
+
 fn pack(cut: &mut Cutter, bytes: &[u8]) {
-    let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    let word = |at| word(bytes, at);
     let trailer = bytes.len() - 16;
     let footer = word(trailer + 8);
     while cut.at < trailer - footer {

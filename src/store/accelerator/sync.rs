@@ -10,6 +10,7 @@ use super::{Accelerator, AcceleratorError, PackFacts, redb_error};
 use crate::backend::{BackendError, ObjectName, Space};
 use crate::base::id::SegmentId;
 use crate::base::limits;
+use crate::format::DecodeError;
 use crate::format::control::Control;
 use crate::format::header::ObjectKind;
 use crate::format::segment::{ChunkKey, Segment, body_offset};
@@ -181,6 +182,9 @@ pub fn read_segment(repository: &Repository, id: &SegmentId) -> Result<Segment, 
     let name = ObjectName::segment(id);
     let bytes = repository.backend().get(&name, limits::SEGMENT_MAX)?;
     let wrong = |source| RepositoryError::decoding(&name, source);
+    if blake3::hash(&bytes).as_bytes() != id.as_bytes() {
+        return Err(wrong(DecodeError::Checksum { what: ObjectKind::Segment.words() }));
+    }
     let control = Control::decode(&bytes, ObjectKind::Segment).map_err(wrong)?;
     let key = repository.object_key(&control.header, &control.clear()).map_err(wrong)?;
     let mut body = control.sealed;

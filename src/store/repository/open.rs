@@ -138,23 +138,25 @@ pub fn open(
             }
         }
     };
-    let config = newest_config(&controls, &master, given, &mut damaged_copies)?;
+    let (config, from) = newest_config(&controls, &master, given, &mut damaged_copies)?;
+    // By the copy that opened: the other one may be another repository's.
+    let (id, suite) = (from.repo, from.header.suite);
     let repository = assemble(backend, entropy, id, suite, config, master)?;
     Ok(Opened { repository, damaged_copies })
 }
 
 /// The configuration out of its copies: one that opens suffices.
-fn newest_config(
-    controls: &[(ObjectName, Control)],
+fn newest_config<'c>(
+    controls: &'c [(ObjectName, Control)],
     master: &SecretKey,
     given: bool,
     damaged: &mut Vec<String>,
-) -> Result<ConfigBody, RepositoryError> {
+) -> Result<(ConfigBody, &'c Control), RepositoryError> {
     let mut good = None;
     let mut last = RepositoryError::Nothing("configuration");
     for (name, control) in controls {
         match open_config(control, master, name) {
-            Ok(body) => good = good.or(Some(body)),
+            Ok(body) => good = good.or(Some((body, control))),
             Err(error @ RepositoryError::Newer { .. }) => return Err(error),
             Err(error) => {
                 damaged.push(name.to_string());
@@ -163,7 +165,7 @@ fn newest_config(
         }
     }
     match (good, last) {
-        (Some(body), _) => Ok(body),
+        (Some(found), _) => Ok(found),
         // A slot authenticates its key; a key from paper is only known wrong here.
         (None, RepositoryError::Forged { .. }) if given => Err(RepositoryError::WrongMaster),
         (None, last) => Err(last),
