@@ -44,10 +44,12 @@ pub enum WriteError {
     #[error(transparent)]
     Accelerator(#[from] AcceleratorError),
     /// Free space would fall below what must stay free.
-    #[error("{free} bytes are free, and {min_free} must stay free")]
+    #[error("{free} bytes are free, {more} are to be written, and {min_free} must stay free")]
     MinFree {
         /// Bytes free.
         free: u64,
+        /// Bytes that were to be written.
+        more: u64,
         /// `min_free` of the configuration.
         min_free: u64,
     },
@@ -258,15 +260,14 @@ impl Writer {
 }
 
 /// Free space after `more` bytes must not fall below `min_free`.
-pub(super) fn check_free(
-    repository: &Repository,
-    min_free: u64,
-    more: u64,
-) -> Result<(), WriteError> {
+///
+/// # Errors
+/// [`WriteError::MinFree`], or the storage's.
+pub fn check_free(repository: &Repository, min_free: u64, more: u64) -> Result<(), WriteError> {
     let Some(local) = repository.backend().local() else { return Ok(()) };
     let free = local.free_bytes().map_err(RepositoryError::from)?;
     if free < min_free.saturating_add(more) {
-        return Err(WriteError::MinFree { free, min_free });
+        return Err(WriteError::MinFree { free, more, min_free });
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `snapshot`: check, pre-copy, stop, prove, read, start, commit.
 
+mod begin;
 mod manifest;
 mod reading;
 
@@ -12,7 +13,6 @@ use crate::base::id::ManifestId;
 use crate::base::path::printable;
 use crate::base::progress::Progress;
 use crate::base::time::Timestamp;
-use crate::format::header::ObjectKind;
 use crate::format::manifest::{ManifestBody, RecordKind, SourceRecord};
 use crate::host::clock::Clock;
 use crate::host::fs::{LinuxFs, SourceFs};
@@ -23,21 +23,21 @@ use crate::intake::forest::{self, Forest, IntakeError, ReadInput};
 use crate::intake::look::FirstLook;
 use crate::intake::plan::ReadPlan;
 use crate::ops::session::{self, Session, SessionError};
-use crate::record::catalogue::{self, Catalogue};
+use crate::record::catalogue::Catalogue;
 use crate::record::commit::{CommitError, Commitment, Committed, commit};
 use crate::record::memory::{Memory, MemoryError};
 use crate::store::accelerator::Generation;
 use crate::store::lease::{Lease, LeaseError};
 use crate::store::reader::Reader;
-use crate::store::writer::{WriteError, WriteStats, Writer, WriterOptions};
+use crate::store::writer::{WriteError, WriteStats, Writer, check_free};
 use crate::window::evidence::SecondLook;
 use crate::window::intent::{IntentError, IntentStore};
 use crate::window::observe::{Observer, ThisMachine, Trees};
 use crate::window::phases::{
     AbortReason, Aborted, ArmError, Context, NotRunning, Plan, Proven, Quiescent, Restarted, arm,
 };
-use crate::window::recover::{local_service, recover_locked};
 use crate::window::site_lock::{LockError, SiteLock};
+use begin::Begun;
 use reading::Surfaces;
 
 /// What a snapshot is to be of, and how.
@@ -192,32 +192,31 @@ pub fn snapshot(
     let site = input.window.site.clone();
     let (clock, interrupt) = (&*input.clock, &input.interrupt);
     let lock = SiteLock::acquire(&store, &site, input.lock_wait, clock, interrupt)?;
-    let mut warnings = recover_first(&store, &lock, input)?;
+    let mut warnings = begin::recover_first(&store, &lock, input)?;
 
     session::clear_dead_leases(&session.repository)?;
     let repository = Arc::clone(&session.repository);
+    // Not even a lease is put where there is no room.
+    check_free(&repository, input.min_free, 0)?;
     let lease = Lease::take(&repository, session::holder()?, "snapshot", vec![], clock.now())?;
-    probe(&repository, &lease)?;
-    session.sync()?;
-    session.accelerator.obey(lease.condemned());
-    let known = catalogue::load(&repository)?;
-    let memory = Memory::load(&input.state_dir, repository.id(), repository.entropy())?;
-    let first = !known.records.iter().any(|r| r.body.site == site);
-    let options =
-        WriterOptions { level: repository.config().compression, first, min_free: input.min_free };
-    let accelerator = Arc::clone(&session.accelerator);
-    let writer =
-        Writer::new(Arc::clone(&repository), accelerator, options, Arc::clone(&input.clock))?;
+    let begun = match begin::begin(&mut session, input, &lease) {
+        Ok(begun) => begun,
+        Err(error) => {
+            // As below: the first error is the one to tell.
+            let _ = lease.release();
+            return Err(error);
+        }
+    };
+    let Begun { known, memory, writer, .. } = begun;
     let reader = session.reader();
-    let listed = known.records.iter().map(|r| r.id).collect();
     let mut run = Run {
         input,
         fs: &LinuxFs,
         reader: &reader,
         writer: &writer,
-        believed: session.accelerator.believed(&listed)?,
-        generation: session.accelerator.begin_generation()?,
-        first,
+        believed: begun.believed,
+        generation: begun.generation,
+        first: begun.first,
     };
     let done = run.window(&store, &lock);
     let read = match done {
@@ -235,35 +234,6 @@ pub fn snapshot(
     let ending = Ending { known: &known, memory, began, warnings, generation: run.generation };
     drop(reader);
     finish(&session, input, lease, writer, read, ending)
-}
-
-/// What an earlier run left is recovered before anything else.
-fn recover_first(
-    store: &IntentStore,
-    lock: &SiteLock,
-    input: &SnapshotInput<'_>,
-) -> Result<Vec<String>, SnapshotError> {
-    let clock = Arc::clone(&input.clock);
-    let make = move |intent: &_, service: &_| local_service(intent, service, &clock);
-    let recovery = recover_locked(store, lock, &make, &*input.clock)?;
-    let left: Vec<NotRunning> = recovery.not_running().cloned().collect();
-    if !left.is_empty() {
-        return Err(SnapshotError::LeftStopped(left));
-    }
-    let line = |r: &crate::window::recover::Recovered| {
-        format!("an earlier run had left {} stopped: recovered", r.service)
-    };
-    Ok(recovery.services.iter().map(line).collect())
-}
-
-/// The lease is the probe: what was written can be read back and opens.
-fn probe(
-    repository: &crate::store::repository::Repository,
-    lease: &Lease<'_>,
-) -> Result<(), SnapshotError> {
-    let name = crate::backend::ObjectName::lease(lease.id());
-    let _: crate::format::control::LeaseBody = repository.get_control(&name, ObjectKind::Lease)?;
-    Ok(())
 }
 
 /// What was read in a window, and how the window ended.

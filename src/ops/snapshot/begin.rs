@@ -1,0 +1,78 @@
+//! The first steps of a snapshot: recovery, and all that is made ready under the lease.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::{SnapshotError, SnapshotInput};
+use crate::backend::ObjectName;
+use crate::format::control::LeaseBody;
+use crate::format::header::ObjectKind;
+use crate::ops::session::Session;
+use crate::record::catalogue::{self, Catalogue};
+use crate::record::memory::Memory;
+use crate::store::accelerator::Generation;
+use crate::store::lease::Lease;
+use crate::store::repository::Repository;
+use crate::store::writer::{Writer, WriterOptions};
+use crate::window::intent::IntentStore;
+use crate::window::phases::NotRunning;
+use crate::window::recover::{Recovered, local_service, recover_locked};
+use crate::window::site_lock::SiteLock;
+
+/// What a run has at hand before it reads.
+pub(super) struct Begun {
+    pub(super) known: Catalogue,
+    pub(super) memory: Memory,
+    pub(super) writer: Writer,
+    pub(super) believed: HashSet<Generation>,
+    pub(super) generation: Generation,
+    /// Nothing of the site is kept yet.
+    pub(super) first: bool,
+}
+
+/// Makes ready what reading needs. Whoever holds the lease gives it up where this fails.
+pub(super) fn begin(
+    session: &mut Session,
+    input: &SnapshotInput<'_>,
+    lease: &Lease<'_>,
+) -> Result<Begun, SnapshotError> {
+    let repository = Arc::clone(&session.repository);
+    probe(&repository, lease)?;
+    session.sync()?;
+    session.accelerator.obey(lease.condemned());
+    let known = catalogue::load(&repository)?;
+    let memory = Memory::load(&input.state_dir, repository.id(), repository.entropy())?;
+    let first = !known.records.iter().any(|r| r.body.site == input.window.site);
+    let listed = known.records.iter().map(|r| r.id).collect();
+    let believed = session.accelerator.believed(&listed)?;
+    let generation = session.accelerator.begin_generation()?;
+    let options =
+        WriterOptions { level: repository.config().compression, first, min_free: input.min_free };
+    let accelerator = Arc::clone(&session.accelerator);
+    let writer = Writer::new(repository, accelerator, options, Arc::clone(&input.clock))?;
+    Ok(Begun { known, memory, writer, believed, generation, first })
+}
+
+/// What an earlier run left is recovered before anything else.
+pub(super) fn recover_first(
+    store: &IntentStore,
+    lock: &SiteLock,
+    input: &SnapshotInput<'_>,
+) -> Result<Vec<String>, SnapshotError> {
+    let clock = Arc::clone(&input.clock);
+    let make = move |intent: &_, service: &_| local_service(intent, service, &clock);
+    let recovery = recover_locked(store, lock, &make, &*input.clock)?;
+    let left: Vec<NotRunning> = recovery.not_running().cloned().collect();
+    if !left.is_empty() {
+        return Err(SnapshotError::LeftStopped(left));
+    }
+    let line = |r: &Recovered| format!("an earlier run had left {} stopped: recovered", r.service);
+    Ok(recovery.services.iter().map(line).collect())
+}
+
+/// The lease is the probe: what was written can be read back and opens.
+fn probe(repository: &Repository, lease: &Lease<'_>) -> Result<(), SnapshotError> {
+    let name = ObjectName::lease(lease.id());
+    let _: LeaseBody = repository.get_control(&name, ObjectKind::Lease)?;
+    Ok(())
+}
