@@ -112,8 +112,6 @@ pub enum Kind {
     ServiceDown,
     /// A signal ended the run.
     Interrupted,
-    /// This build does not know the command yet.
-    NotBuiltIn,
     /// Anything else.
     Failed,
 }
@@ -157,7 +155,6 @@ pub const fn meaning(kind: Kind) -> (Exit, &'static str, Option<&'static str>) {
             Some("`cabk window recover` tries again to start it"),
         ),
         Kind::Interrupted => (Exit::Interrupted, "interrupted", None),
-        Kind::NotBuiltIn => (Exit::Failed, "not-built-in", None),
         Kind::Failed => (Exit::Failed, "failed", None),
     }
 }
@@ -226,12 +223,6 @@ impl CliError {
     pub fn caused_by(mut self, error: &dyn std::error::Error) -> Self {
         self.causes = chain(Some(error));
         self
-    }
-
-    /// The error for a command that this build does not have.
-    #[must_use]
-    pub fn not_built_in(command: &str) -> Self {
-        Self::new(Kind::NotBuiltIn, format!("`{command}` is not built in yet"))
     }
 
     /// Writes the error: two readable lines, or one JSON object.

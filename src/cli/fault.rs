@@ -3,6 +3,8 @@
 
 use super::exit::{CliError, Kind};
 use crate::backend::BackendError;
+use crate::ops::init::InitError;
+use crate::ops::key::KeyVerbError;
 use crate::ops::session::SessionError;
 use crate::record::catalogue::CatalogueError;
 use crate::record::memory::MemoryError;
@@ -139,6 +141,32 @@ pub fn walk(error: &WalkError) -> CliError {
     }
 }
 
+/// An error of making a repository.
+#[must_use]
+pub fn init(error: &InitError) -> CliError {
+    match error {
+        InitError::Present(_) => CliError::from_error(Kind::Refused, error)
+            .hint("use it as it is, or name another directory"),
+        InitError::Unfinished(path) => CliError::from_error(Kind::Refused, error).hint(format!(
+            "nothing is kept in it: remove {} and run `cabk init` again",
+            path.display()
+        )),
+        InitError::Repository(error) => repository(error),
+    }
+}
+
+/// An error of a key.
+#[must_use]
+pub fn key(error: &KeyVerbError) -> CliError {
+    match error {
+        KeyVerbError::NotEncrypted => CliError::from_error(Kind::Refused, error),
+        KeyVerbError::Paper(_) => CliError::from_error(Kind::WrongKey, error)
+            .hint("give the text as `cabk key export` printed it"),
+        KeyVerbError::Entropy(_) => CliError::from_error(Kind::Failed, error),
+        KeyVerbError::Repository(error) => repository(error),
+    }
+}
+
 /// An error of what this client remembers.
 #[must_use]
 pub fn memory(error: &MemoryError) -> CliError {
@@ -171,6 +199,8 @@ into_cli_error! {
     CatalogueError => catalogue,
     ReadError => read,
     WalkError => walk,
+    InitError => init,
+    KeyVerbError => key,
     MemoryError => memory,
     IntentError => intent,
 }

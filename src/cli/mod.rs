@@ -12,6 +12,7 @@ pub mod output;
 pub mod password;
 pub mod progress;
 pub mod session;
+pub mod view;
 pub mod wanted;
 
 use std::ffi::OsString;
@@ -33,6 +34,9 @@ use progress::{Reporter, Style};
 #[must_use]
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(code) = commands::demo::as_service(&arguments) {
+        return code;
+    }
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => return not_parsed(&error, &arguments).code(),
@@ -56,15 +60,25 @@ fn dispatch(cli: Cli, said: &Arc<Warnings>) -> Result<Exit, CliError> {
     match cli.command {
         Command::Completions(args) => commands::completions::run(Out::stdout(json), args),
         Command::Man(args) => commands::man::run(Out::stdout(json), &args),
-        // ---- TO BE FILLED: one arm for each verb, such as
-        // Command::Init(args) => with_context(global, said, |c| commands::init::run(c, &args)),
+        Command::Init(args) => with_context(global, said, |c| commands::init::run(c, &args)),
+        Command::Discover(args) => {
+            with_context(global, said, |c| commands::discover::run(c, &args))
+        }
+        Command::Snapshots(args) => {
+            with_context(global, said, |c| commands::snapshots::run(c, &args))
+        }
+        Command::Show(args) => with_context(global, said, |c| commands::show::run(c, &args)),
+        Command::Ls(args) => with_context(global, said, |c| commands::ls::run(c, &args)),
+        Command::Stats(args) => with_context(global, said, |c| commands::stats::run(c, &args)),
+        Command::Key(args) => with_context(global, said, |c| commands::key::run(c, &args)),
+        Command::Window(args) => with_context(global, said, |c| commands::window::run(c, &args)),
+        Command::Unlock(args) => with_context(global, said, |c| commands::unlock::run(c, &args)),
         Command::Check(args) => with_context(global, said, |c| commands::check::run(c, &args)),
         Command::Restore(args) => with_context(global, said, |c| commands::restore::run(c, &args)),
+        Command::Demo(args) => with_context(global, said, |c| commands::demo::run(c, &args)),
         Command::Snapshot(args) => {
             with_context(global, said, |c| commands::snapshot::run(c, &args))
         }
-        other => with_context(global, said, |_| Err(CliError::not_built_in(other.name()))),
-        // ---- end of what is to be filled
     }
 }
 

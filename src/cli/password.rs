@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{IsTerminal, Read};
+use std::io::{BufRead, IsTerminal, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -90,6 +90,11 @@ pub trait Prompt {
     /// # Errors
     /// What the terminal says.
     fn ask(&self, question: &str) -> std::io::Result<Zeroizing<String>>;
+    /// Asks a question that has a plain answer, which is shown.
+    ///
+    /// # Errors
+    /// What the terminal says.
+    fn answer(&self, question: &str) -> std::io::Result<String>;
 }
 
 /// The process's terminal.
@@ -103,6 +108,15 @@ impl Prompt for Terminal {
 
     fn ask(&self, question: &str) -> std::io::Result<Zeroizing<String>> {
         rpassword::prompt_password(question).map(Zeroizing::new)
+    }
+
+    fn answer(&self, question: &str) -> std::io::Result<String> {
+        use std::io::Write;
+        let mut to = std::io::stderr();
+        to.write_all(question.as_bytes()).and_then(|()| to.flush())?;
+        let mut line = String::new();
+        std::io::stdin().lock().take(1024).read_line(&mut line)?;
+        Ok(line.trim().to_owned())
     }
 }
 

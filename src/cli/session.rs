@@ -27,10 +27,19 @@ impl Context {
     /// As [`Context::session`].
     pub fn synced_session(&self) -> Result<Session, CliError> {
         let mut session = self.session()?;
+        self.sync(&mut session)?;
+        Ok(session)
+    }
+
+    /// Makes the local index equal to what the repository lists, and says what could not be read.
+    ///
+    /// # Errors
+    /// [`super::fault::session`].
+    pub fn sync(&self, session: &mut Session) -> Result<(), CliError> {
         let said = session.warnings.len();
         session.sync()?;
         session.warnings.iter().skip(said).for_each(|warning| self.said.warn(warning));
-        Ok(session)
+        Ok(())
     }
 
     /// As [`Context::session`], with another key than the usual password.
@@ -124,18 +133,12 @@ impl Context {
             self.read_lease(repository, operation, reads)?
         };
         let done = read();
-        if let Some(lease) = lease {
-            match (lease.release(), done.is_ok()) {
-                (Err(error), true) => {
-                    let shown = CliError::from(error);
-                    self.said.warn(&format!(
-                        "the lease of this run stays until the next one: {}",
-                        shown.message
-                    ));
-                }
-                // The first error is the one to tell; a lease that stays is cleared by the next run.
-                (Ok(()) | Err(_), _) => {}
-            }
+        // Where reading failed that is the error to tell; a lease that stays is cleared by the next
+        // run.
+        let released = lease.map_or(Ok(()), Lease::release);
+        if let (Err(error), true) = (released, done.is_ok()) {
+            let why = CliError::from(error).message;
+            self.said.warn(&format!("the lease of this run stays until the next one: {why}"));
         }
         done
     }

@@ -233,8 +233,7 @@ impl<'a> Engine<'a> {
                 below.push(self.nodes.add(Some((node, slot)), child));
             } else if waits {
                 self.job_bytes += seen.stat.size.min(WINDOW_BYTES);
-                let had = self.nodes.get(node).record.is_some();
-                self.jobs.push(Job::new(node, slot, seen.stat, path, had, self.sort));
+                self.jobs.push(Job::new(node, slot, seen.stat, path, seen.had, self.sort));
             }
             self.nodes.get_mut(node).slots.push(Slot { name, state: slot_state });
         }

@@ -64,6 +64,8 @@ pub(super) struct Seen {
     pub(super) known: Option<Box<Entry>>,
     /// Whether its metadata is that of the last run (directories).
     pub(super) meta_known: bool,
+    /// Whether the last run had an entry of this name, of whatever inode.
+    pub(super) had: bool,
 }
 
 /// A directory's names and inodes.
@@ -259,7 +261,7 @@ impl Looker<'_> {
         }
         let namer = self.reader.repository().namer();
         listing.all.push(digest::entry(namer, &listing.volume.volume.identity, &name, &stat));
-        listing.seen.push(Seen { name, stat, known: None, meta_known: false });
+        listing.seen.push(Seen { name, stat, known: None, meta_known: false, had: false });
     }
 
     /// Takes over entries of the last run's directory whose inodes are as they were.
@@ -269,9 +271,7 @@ impl Looker<'_> {
         record: &DirRecord,
         believed: bool,
     ) -> Result<(), LookError> {
-        let Some(tree) = record.tree.filter(|_| all.iter().any(|s| s.meta_known)) else {
-            return Ok(());
-        };
+        let Some(tree) = record.tree else { return Ok(()) };
         let mut old: HashMap<Vec<u8>, Entry> = HashMap::new();
         let read = self.reader.entries(&tree, &mut |entry: Entry| -> Result<(), ReadError> {
             old.insert(entry.name.clone(), entry);
@@ -284,6 +284,7 @@ impl Looker<'_> {
             Err(_) => old.clear(),
         }
         for seen in all {
+            seen.had = old.contains_key(&seen.name);
             let entry = if seen.meta_known { old.remove(&seen.name) } else { None };
             let entry = match entry {
                 Some(e) if believed || self.is_whole(&e).map_err(LookError::Fatal)? => Some(e),

@@ -266,7 +266,12 @@ impl Wanted {
                 return Err(SourcesError::Within { path: printable(root), what });
             }
         }
-        let mut plan = ReadPlan::new(roots, &self.excludes)?;
+        self.plan_of_what_is_there()
+    }
+
+    /// As [`Wanted::plan`], for looking only: what is missing does not matter.
+    pub(super) fn plan_of_what_is_there(&self) -> Result<ReadPlan, SourcesError> {
+        let mut plan = ReadPlan::new(self.roots(), &self.excludes)?;
         plan.secret =
             self.sources.iter().filter(|s| s.secret && s.exists).map(|s| s.path.clone()).collect();
         plan.protected = self.protected();

@@ -222,3 +222,6 @@ pub fn break_dead(repository: &Repository, id: &LeaseId) -> Result<(), LeaseErro
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

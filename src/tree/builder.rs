@@ -3,17 +3,19 @@
 
 use crate::base::id::ChunkId;
 use crate::format::pack::{ChunkKind, Class};
-use crate::format::tree::{Entry, PAGE_CUT_MASK, PAGE_NAMES_CUT, PAGE_NAMES_MIN, Page, PageRef};
+use crate::format::tree::{
+    Entry, LeafBuilder, PAGE_CUT_MASK, PAGE_NAMES_CUT, PAGE_NAMES_MIN, Page, PageRef,
+};
 use crate::store::writer::{Worker, WriteError};
 
-/// Bytes of a page's entries above which it is closed whatever the names.
+/// Bytes of a page's entries above which it is closed whatever the names: whoever chooses names,
+/// targets and attributes must not make a page that is too long to be kept.
 const PAGE_BYTES: usize = 1 << 20;
 
 /// Builds one directory. Entries come in ascending order of their names.
 #[derive(Default)]
 pub struct DirBuilder {
-    entries: Vec<Entry>,
-    bytes: usize,
+    leaf: LeafBuilder,
     levels: Vec<Vec<PageRef>>,
 }
 
@@ -24,10 +26,9 @@ impl DirBuilder {
     /// Of writing, where a page was full.
     pub fn push(&mut self, entry: Entry, worker: &mut Worker<'_>) -> Result<(), WriteError> {
         let cut = is_cut(&entry.name);
-        self.bytes += entry.name.len() + 200;
-        self.entries.push(entry);
-        let n = self.entries.len();
-        if (cut && n >= PAGE_NAMES_MIN) || n >= PAGE_NAMES_CUT || self.bytes > PAGE_BYTES {
+        self.leaf.push(&entry);
+        let n = self.leaf.entries();
+        if (cut && n >= PAGE_NAMES_MIN) || n >= PAGE_NAMES_CUT || self.leaf.len() > PAGE_BYTES {
             self.close_leaf(worker)?;
         }
         Ok(())
@@ -52,11 +53,10 @@ impl DirBuilder {
     }
 
     fn close_leaf(&mut self, worker: &mut Worker<'_>) -> Result<(), WriteError> {
-        let entries = std::mem::take(&mut self.entries);
-        self.bytes = 0;
-        let Some(first) = entries.first().map(|e| e.name.clone()) else { return Ok(()) };
-        let count = entries.len() as u64;
-        let bytes = Page::Leaf(entries).encode();
+        if self.leaf.is_empty() {
+            return Ok(());
+        }
+        let (first, count, bytes) = self.leaf.take();
         let (id, _) = worker.put(Class::Tree, ChunkKind::Tree, &bytes)?;
         self.push_page(0, PageRef { first, id, entries: count }, worker)
     }

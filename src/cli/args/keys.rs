@@ -11,6 +11,19 @@ A repository can have several keys, each with its own password; any one opens it
 cannot be removed. Without any key the content is lost for good: keep a recovery key apart from \
 the machine.";
 
+const EXPORT_ABOUT: &str = "\
+Print the repository's key itself, to keep it in a safe place.
+
+Whoever has it can read everything that is kept, without any password, for as long as the \
+repository exists: passwords can be changed, this key cannot.";
+
+const IMPORT_ABOUT: &str = "\
+Open the repository with an exported key, and add a password for it.
+
+For the day on which every password is lost. The key is read from a file or from standard input: \
+one line, or the numbered lines of a paper copy. An exported key of another repository is refused \
+(12).";
+
 const EXAMPLES: &str = "\
 Examples:
   cabk key list
@@ -40,9 +53,11 @@ pub enum KeyCommand {
     Passwd(KeyPasswd),
     /// Seal what is written from now on with a new key
     Rotate,
-    /// Print a key, protected by its password, to keep it elsewhere
+    /// Print the repository's key itself, to keep it in a safe place
+    #[command(long_about = EXPORT_ABOUT)]
     Export(KeyExport),
-    /// Put an exported key back into the repository
+    /// Open the repository with an exported key, and add a password for it
+    #[command(long_about = IMPORT_ABOUT)]
     Import(KeyImport),
 }
 
@@ -104,4 +119,12 @@ pub struct KeyImport {
     /// The exported key [default: standard input]
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
+
+    /// The new password.
+    #[command(flatten)]
+    pub new: NewKey,
+
+    /// A name for the key, to tell it from the others
+    #[arg(long, value_name = "LABEL")]
+    pub label: Option<String>,
 }

@@ -2,6 +2,16 @@
 
 pub mod check;
 pub mod completions;
+pub mod discover;
+pub mod init;
+pub mod key;
+pub mod ls;
+pub mod demo;
 pub mod man;
-pub mod snapshot;
 pub mod restore;
+pub mod show;
+pub mod snapshot;
+pub mod snapshots;
+pub mod stats;
+pub mod unlock;
+pub mod window;

@@ -18,6 +18,9 @@ impl Prompt for Person {
         }
         Ok(Zeroizing::new(answers.remove(0).to_owned()))
     }
+    fn answer(&self, question: &str) -> std::io::Result<String> {
+        self.ask(question).map(|text| text.to_string())
+    }
 }
 
 fn person(answers: &[&'static str]) -> Person {

@@ -28,11 +28,14 @@ pub struct Meta {
     pub xattrs: Xattrs,
 }
 
+/// Names and values, in ascending order of names.
+pub type XattrList = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// Extended attributes, ACLs and capabilities among them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Xattrs {
     /// Few: here, sorted by name.
-    Inline(Vec<(Vec<u8>, Vec<u8>)>),
+    Inline(XattrList),
     /// More than 4 KiB: as content, in the encoding of [`encode_xattrs`].
     Content(Content),
 }
@@ -137,10 +140,10 @@ pub fn encode_xattrs(list: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
 ///
 /// # Errors
 /// What is wrong with the bytes.
-pub fn decode_xattrs(bytes: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, DecodeError> {
+pub fn decode_xattrs(bytes: &[u8]) -> Result<XattrList, DecodeError> {
     let mut reader = Reader::new(bytes);
     let count = reader.count(64 << 10, 2, "attributes")?;
-    let mut list: Vec<(Vec<u8>, Vec<u8>)> = Vec::with_capacity(count);
+    let mut list: XattrList = Vec::with_capacity(count);
     for _ in 0..count {
         let name = reader.bytes(255, "attribute name")?.to_vec();
         let value = reader.bytes(limits::XATTR_TOTAL_MAX, "attribute value")?.to_vec();

@@ -11,10 +11,10 @@ mod entry;
 mod layout;
 mod page;
 
-pub use attributes::{Meta, Xattrs, decode_xattrs, encode_xattrs};
+pub use attributes::{Meta, XattrList, Xattrs, decode_xattrs, encode_xattrs};
 pub use entry::{Entry, Node};
 pub use layout::{Layout, Stretch, StretchMap, data_len, decode_stretches, encode_stretches};
-pub use page::{PAGE_CUT_MASK, PAGE_NAMES_CUT, PAGE_NAMES_MIN, Page, PageRef};
+pub use page::{LeafBuilder, PAGE_CUT_MASK, PAGE_NAMES_CUT, PAGE_NAMES_MIN, Page, PageRef};
 
 #[cfg(test)]
 mod tests;

@@ -39,6 +39,56 @@ pub struct PageRef {
     pub entries: u64,
 }
 
+/// A page of entries in the making: holds their bytes, so that its length is known all the time.
+#[derive(Default)]
+pub struct LeafBuilder {
+    first: Vec<u8>,
+    bytes: Vec<u8>,
+    scratch: Vec<u8>,
+    entries: u64,
+}
+
+impl LeafBuilder {
+    /// Appends an entry. They come in ascending order of their names.
+    pub fn push(&mut self, entry: &Entry) {
+        if self.entries == 0 {
+            self.first.clone_from(&entry.name);
+        }
+        self.entries += 1;
+        self.scratch.clear();
+        entry.encode(&mut self.scratch);
+        put_bytes(&mut self.bytes, &self.scratch);
+    }
+
+    /// Entries so far.
+    #[must_use]
+    pub fn entries(&self) -> usize {
+        self.entries as usize
+    }
+
+    /// Bytes of the entries so far, each with its length in front.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries == 0
+    }
+
+    /// The first name, the number of entries and the page's bytes; begins the next page.
+    pub fn take(&mut self) -> (Vec<u8>, u64, Vec<u8>) {
+        let mut page = Vec::with_capacity(self.bytes.len() + 8);
+        page.push(0);
+        put_varint(&mut page, self.entries);
+        page.extend_from_slice(&self.bytes);
+        self.bytes.clear();
+        (std::mem::take(&mut self.first), std::mem::take(&mut self.entries), page)
+    }
+}
+
 impl Page {
     /// The page's bytes.
     #[must_use]
@@ -46,14 +96,9 @@ impl Page {
         let mut out = Vec::new();
         match self {
             Self::Leaf(entries) => {
-                out.push(0);
-                put_varint(&mut out, entries.len() as u64);
-                let mut one = Vec::new();
-                for entry in entries {
-                    one.clear();
-                    entry.encode(&mut one);
-                    put_bytes(&mut out, &one);
-                }
+                let mut leaf = LeafBuilder::default();
+                entries.iter().for_each(|entry| leaf.push(entry));
+                return leaf.take().2;
             }
             Self::Inner { level, pages } => {
                 out.push(*level);

@@ -137,3 +137,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_page_in_the_making_knows_its_length() {
+    let link = |n: u8| Entry {
+        name: vec![b'a' + n],
+        meta: meta(),
+        node: Node::Symlink { target: vec![b'x'; 4000] },
+    };
+    let mut leaf = LeafBuilder::default();
+    assert!(leaf.is_empty());
+    (0..3).for_each(|n| leaf.push(&link(n)));
+    assert!(leaf.len() > 12_000 && leaf.entries() == 3);
+    let (first, entries, bytes) = leaf.take();
+    assert_eq!((first.as_slice(), entries), (&b"a"[..], 3));
+    assert_eq!(bytes, Page::Leaf((0..3).map(link).collect()).encode());
+    leaf.push(&link(7));
+    assert_eq!(leaf.take().0, b"h");
+}

@@ -135,45 +135,22 @@ impl Run<'_> {
         before: &Before<'_>,
         path: &dyn Fn() -> Vec<u8>,
     ) -> Result<bool, ReadError> {
-        let (uid, gid, by_number) = self.owners.of(meta.uid, meta.gid);
-        if by_number {
-            self.counts.owner_by_number();
-        }
-        let stat = before.stat;
-        let had = before.attributes;
-        let had_flags = had.and_then(|a| a.flags).unwrap_or(0);
         let xattrs = self.xattrs(meta)?;
-        let plan = Plan {
-            chown: stat.uid != uid || stat.gid != gid,
-            chmod: !before.link && stat.mode != meta.mode,
-            xattrs: match had {
-                Some(had) => {
-                    had.xattrs.iter().any(|x| !is_the_machines(&x.0) && !xattrs.contains(x))
-                        || xattrs.iter().any(|x| !had.xattrs.contains(x))
-                }
-                None => !xattrs.is_empty(),
-            },
-            times: had.is_none() || stat.mtime != meta.mtime,
-            flags: meta.flags.is_some_and(|f| match had {
-                Some(_) => f != had_flags,
-                None => f != 0,
-            }),
-            project: meta.project.is_some_and(|p| had.is_none_or(|h| h.project != Some(p))),
-        };
+        let plan = self.plan_attributes(meta, before, &xattrs);
         if !plan.any() || self.input.dry_run {
             return Ok(plan.any());
         }
-        let unlocked = had_flags & LOCKING_FLAGS != 0;
+        let unlocked = plan.had_flags & LOCKING_FLAGS != 0;
         let failed = |what: &str, e: &io::Error| self.problems.add(path(), what, e);
-        if unlocked && let Err(e) = on.set_flags(had_flags & !LOCKING_FLAGS) {
+        if unlocked && let Err(e) = on.set_flags(plan.had_flags & !LOCKING_FLAGS) {
             failed("inode flags", &e);
         }
         let mut mode = meta.mode;
         if plan.chown
-            && let Err(e) = on.chown(uid, gid)
+            && let Err(e) = on.chown(plan.uid, plan.gid)
         {
             failed(OWNER, &e);
-            if stat.kind == crate::host::fs::InodeKind::File {
+            if before.stat.kind == crate::host::fs::InodeKind::File {
                 // What would run as its owner must not run as somebody else.
                 mode &= 0o1777;
             }
@@ -185,7 +162,7 @@ impl Run<'_> {
             failed("mode", &e);
         }
         if plan.xattrs || (plan.chown && !xattrs.is_empty()) {
-            self.apply_xattrs(on, &xattrs, had, path);
+            self.apply_xattrs(on, &xattrs, before.attributes, path);
         }
         if let Some(project) = meta.project.filter(|_| plan.project)
             && on.set_project(project).is_err()
@@ -205,6 +182,51 @@ impl Run<'_> {
             }
         }
         Ok(true)
+    }
+
+    /// Gives the owner and the group; where only root may, at least a group of one's own.
+    fn change_owner(&self, on: On<'_>, stat: &Stat, plan: &Plan) -> io::Result<()> {
+        let both = on.chown(plan.uid, plan.gid);
+        if both.is_err() && !self.privileged && stat.gid != plan.gid && stat.uid != plan.uid {
+            // Whether this works or not, the owner was not given: that is the problem to report.
+            let _ = on.chown(stat.uid, plan.gid);
+        }
+        both
+    }
+
+    /// What of an inode differs from what the snapshot says.
+    fn plan_attributes(
+        &self,
+        meta: &Meta,
+        before: &Before<'_>,
+        xattrs: &[(Vec<u8>, Vec<u8>)],
+    ) -> Plan {
+        let (uid, gid, by_number) = self.owners.of(meta.uid, meta.gid);
+        if by_number {
+            self.counts.owner_by_number();
+        }
+        let (stat, had) = (before.stat, before.attributes);
+        let had_flags = had.and_then(|a| a.flags).unwrap_or(0);
+        Plan {
+            uid,
+            gid,
+            had_flags,
+            chown: stat.uid != uid || stat.gid != gid,
+            chmod: !before.link && stat.mode != meta.mode,
+            xattrs: match had {
+                Some(had) => {
+                    had.xattrs.iter().any(|x| !is_the_machines(&x.0) && !xattrs.contains(x))
+                        || xattrs.iter().any(|x| !had.xattrs.contains(x))
+                }
+                None => !xattrs.is_empty(),
+            },
+            times: had.is_none() || stat.mtime != meta.mtime,
+            flags: meta.flags.is_some_and(|f| match had {
+                Some(_) => f != had_flags,
+                None => f != 0,
+            }),
+            project: meta.project.is_some_and(|p| had.is_none_or(|h| h.project != Some(p))),
+        }
     }
 
     fn apply_xattrs(
@@ -234,6 +256,12 @@ impl Run<'_> {
 
 /// What differs.
 struct Plan {
+    /// The owner here.
+    uid: u32,
+    /// The group here.
+    gid: u32,
+    /// The flags that it has.
+    had_flags: u32,
     chown: bool,
     chmod: bool,
     xattrs: bool,

@@ -170,6 +170,10 @@ pub(super) struct Batch {
 
 impl Batch {
     pub(super) fn is_full(&self) -> bool {
+        #[cfg(test)]
+        if let Some(limit) = LIMIT.get() {
+            return self.uses.len() >= limit;
+        }
         self.jobs.len() + self.links.len() >= BATCH_FILES
             || self.uses.len() >= BATCH_USES
             || self.finish.len() >= BATCH_DIRS
@@ -279,7 +283,7 @@ impl Run<'_> {
     /// Finds where each chunk lies, and sorts by that.
     fn locate(&self, jobs: &[FileJob], uses: &mut [Use]) -> Result<(), RestoreError> {
         const SLICE: usize = 2048;
-        uses.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        uses.sort_unstable_by_key(|u| u.id);
         let slices: Vec<_> = uses.chunks_mut(SLICE).map(std::sync::Mutex::new).collect();
         self.in_parallel(slices.len(), &|at| {
             let mut slice = super::run::lock(&slices[at]);
@@ -322,4 +326,17 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    static LIMIT: std::cell::Cell<Option<usize>> = const { std::cell::Cell::new(None) };
+}
+
+/// Runs with batches of so few chunks.
+#[cfg(test)]
+pub(super) fn tests_limit(chunks: usize, run: impl FnOnce()) {
+    LIMIT.set(Some(chunks));
+    run();
+    LIMIT.set(None);
 }

@@ -110,8 +110,11 @@ const NAMED_OWNERS: usize = 5;
 /// Problems by what happened, so that a million of one sort stay readable and small.
 #[derive(Default)]
 pub(super) struct Problems {
-    sorts: Mutex<BTreeMap<String, (u64, Vec<Vec<u8>>)>>,
+    sorts: Mutex<BTreeMap<String, Sort>>,
 }
+
+/// One sort: how many there were, and the first paths.
+type Sort = (u64, Vec<Vec<u8>>);
 
 /// What a change of owner that failed is called.
 pub(super) const OWNER: &str = "owner";

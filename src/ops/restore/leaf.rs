@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use super::attributes::{Before, On};
 use super::batch::{FileJob, LinkJob, Walked};
+use super::frame::State;
 use super::place::DirNode;
 use super::run::add;
-use super::walk::{State, Walker};
+use super::walk::Walker;
 use super::write::Failure;
 use super::{Action, RestoreError};
 use crate::base::limits;
@@ -19,10 +20,9 @@ use crate::format::tree::{
     Entry, Layout, Meta, Node, Stretch, StretchMap, data_len, decode_stretches,
 };
 use crate::host::fs::{InodeKind, SourceDir, Stat, TargetDir};
+use crate::store::cut::SQLITE_MAGIC;
 use crate::store::reader::ReadError;
 
-/// What a SQLite database begins with.
-const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 /// What SQLite keeps beside a database.
 const COMPANIONS: [&[u8]; 3] = [b"-wal", b"-shm", b"-journal"];
 
@@ -332,7 +332,7 @@ impl Walker<'_, '_> {
         let Some(slash) = self.path.iter().rposition(|&b| b == b'/') else { return true };
         let path = [&self.path[..=slash], name].concat();
         let taken = self.stack.last().is_some_and(|frame| frame.is_taken());
-        self.run.select.choose(&path, false, taken) == super::select::Choice::Take
+        self.run.select.choose(&path, super::select::Is::Leaf, taken) == super::select::Choice::Take
     }
 
     fn is_sqlite(&self, content: &Content, layout: &Layout) -> Result<bool, RestoreError> {

@@ -16,10 +16,12 @@ mod batch;
 mod error;
 mod existing;
 mod finish;
+mod frame;
 mod leaf;
 mod marker;
 mod owners;
 mod place;
+mod preflight;
 mod run;
 mod select;
 mod staging;
@@ -29,7 +31,6 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 
@@ -41,17 +42,18 @@ use crate::host::fs::TargetDir;
 use crate::host::signal::Interrupt;
 use crate::host::users::Owners;
 use crate::record::snapshot::Snapshot;
-use crate::store::reader::{ReadError, Reader};
+use crate::store::reader::Reader;
 use crate::tree::cursor::DirCursor;
 use crate::tree::walk::find;
 
 pub use error::{Problem, RestoreError};
+use frame::State;
 use marker::Found;
 use owners::{OwnerMap, OwnerRules};
 use place::{DirNode, Dirs};
 use run::Run;
-use select::{Choice, Select};
-use walk::{State, Walker};
+use select::Select;
+use walk::Walker;
 
 /// Where a snapshot goes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -171,8 +173,9 @@ pub fn restore(input: &RestoreInput<'_>) -> Result<RestoreReport, RestoreError> 
     }
     let (kept, notes) = left_alone(input);
     let within = input.subtree.clone().unwrap_or_default();
-    let select = Select::new(&input.include, &input.exclude, within, kept)?;
     let body = input.snapshot.body();
+    let select = Select::new(&input.include, &input.exclude, within, kept)?;
+    let select = select.with_recorded(&body.excludes);
     let rules = OwnerRules {
         here: input.owners,
         numeric: input.numeric_ids,
@@ -252,10 +255,11 @@ fn in_place(
     let dir = TargetDir::open_root(b"/")
         .map_err(|source| RestoreError::Io { path: b"/".to_vec(), source })?;
     if owners.has_missing() {
-        let (uids, gids) = owners_used(input, &select, &root)?;
+        let (uids, gids) = preflight::owners_used(input.reader, &select, &root)?;
         owners.require(&uids, &gids)?;
     }
     let run = Run::new(input, select, Dirs::new(dir), owners);
+    preflight::ways(&run, &root)?;
     let mut walker = Walker::new(&run, prefix(input)?);
     let own_meta = !matches!(root.node, Node::Dir { partial: true, .. });
     walker.start(DirNode::root(b"/".to_vec()), root, None, State::Existing, own_meta)?;
@@ -287,24 +291,7 @@ fn to_directory(
         None => root,
     };
     let id = input.snapshot.id();
-    let (dir, found) = match TargetDir::open_root(path) {
-        Ok(dir) => {
-            let found = marker::look(&dir, path, &id, subtree)?;
-            (dir, found)
-        }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let place = if input.dry_run {
-                TargetDir::open_root(b"/")
-            } else {
-                TargetDir::create_root(path)
-            };
-            (place.map_err(failed)?, Found::Empty)
-        }
-        Err(e) if e.kind() == io::ErrorKind::NotADirectory => {
-            return Err(RestoreError::Refused(format!("{} is not a directory", printable(path))));
-        }
-        Err(e) => return Err(failed(e)),
-    };
+    let (dir, found) = open_target(input, path, subtree)?;
     let own_meta = subtree.is_some() && matches!(entry.node, Node::Dir { .. });
     if !input.dry_run {
         if own_meta {
@@ -345,6 +332,33 @@ fn to_directory(
     })
 }
 
+/// Opens the target, or makes it.
+fn open_target(
+    input: &RestoreInput<'_>,
+    path: &[u8],
+    subtree: Option<&[u8]>,
+) -> Result<(TargetDir, Found), RestoreError> {
+    let failed = |source: io::Error| RestoreError::Io { path: path.to_vec(), source };
+    match TargetDir::open_root(path) {
+        Ok(dir) => {
+            let found = marker::look(&dir, path, &input.snapshot.id(), subtree)?;
+            Ok((dir, found))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            // A dry run opens nothing below it.
+            let place = match input.dry_run {
+                true => TargetDir::open_root(b"/"),
+                false => TargetDir::create_root(path),
+            };
+            Ok((place.map_err(failed)?, Found::Empty))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotADirectory => {
+            Err(RestoreError::Refused(format!("{} is not a directory", printable(path))))
+        }
+        Err(e) => Err(failed(e)),
+    }
+}
+
 /// Where the walker begins in the snapshot: at the subtree, or, for one file, at the directory
 /// above it.
 fn walked_path(subtree: Option<&[u8]>, is_dir: bool) -> Vec<u8> {
@@ -353,39 +367,4 @@ fn walked_path(subtree: Option<&[u8]>, is_dir: bool) -> Vec<u8> {
         names.pop();
     }
     names.iter().flat_map(|name| [b"/", *name].concat()).collect()
-}
-
-/// The numbers of all owners of what would be restored.
-fn owners_used(
-    input: &RestoreInput<'_>,
-    select: &Select,
-    root: &Entry,
-) -> Result<(HashSet<u32>, HashSet<u32>), RestoreError> {
-    let (mut uids, mut gids) = (HashSet::new(), HashSet::new());
-    let Node::Dir { tree, .. } = &root.node else { return Ok((uids, gids)) };
-    let mut path = Vec::new();
-    let taken = select.choose(b"/", true, false) == Choice::Take;
-    let mut stack = vec![(DirCursor::new(*tree), 0, taken)];
-    while let Some((cursor, len, taken)) = stack.last_mut() {
-        path.truncate(*len);
-        let next =
-            cursor.next(input.reader).map_err(|e: ReadError| RestoreError::Read(Box::new(e)))?;
-        let Some(entry) = next else {
-            stack.pop();
-            continue;
-        };
-        path.push(b'/');
-        path.extend_from_slice(&entry.name);
-        let is_dir = matches!(entry.node, Node::Dir { .. });
-        let choice = select.choose(&path, is_dir, *taken);
-        if choice == Choice::Skip {
-            continue;
-        }
-        uids.insert(entry.meta.uid);
-        gids.insert(entry.meta.gid);
-        if let Node::Dir { tree, .. } = entry.node {
-            stack.push((DirCursor::new(tree), path.len(), choice == Choice::Take));
-        }
-    }
-    Ok((uids, gids))
 }

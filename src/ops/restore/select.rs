@@ -5,6 +5,7 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::RestoreError;
 use crate::base::path::{components, from_bytes, is_within};
+use crate::format::tree::Node;
 
 /// Globs that know how many they are: one that means nothing is an error, not silence.
 pub(super) fn globs(list: &[String]) -> Result<Option<Gitignore>, RestoreError> {
@@ -12,6 +13,7 @@ pub(super) fn globs(list: &[String]) -> Result<Option<Gitignore>, RestoreError> 
         return Ok(None);
     }
     let mut builder = GitignoreBuilder::new("/");
+    builder.allow_unclosed_class(false);
     for glob in list {
         let wrong = |why: String| {
             RestoreError::Usage(format!("the glob {glob:?} is not understood: {why}"))
@@ -31,6 +33,28 @@ fn matches(globs: Option<&Gitignore>, path: &[u8], is_dir: bool) -> bool {
     globs.is_some_and(|g| matches!(g.matched(from_bytes(path), is_dir), Match::Ignore(_)))
 }
 
+/// What a path is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Is {
+    /// No directory.
+    Leaf,
+    /// A directory of a source.
+    Dir,
+    /// A directory that only leads to sources.
+    Way,
+}
+
+impl Is {
+    /// Of an entry.
+    pub(super) fn of(node: &Node) -> Self {
+        match node {
+            Node::Dir { partial: true, .. } => Self::Way,
+            Node::Dir { .. } => Self::Dir,
+            _ => Self::Leaf,
+        }
+    }
+}
+
 /// What happens to a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Choice {
@@ -46,6 +70,9 @@ pub(super) enum Choice {
 pub(super) struct Select {
     include: Option<Gitignore>,
     exclude: Option<Gitignore>,
+    /// What was left out when the snapshot was taken: it is no part of it, and so nothing that it
+    /// could say is too much.
+    recorded: Option<Gitignore>,
     /// Paths that are left alone with all below them.
     kept: Vec<Vec<u8>>,
     within: Vec<u8>,
@@ -59,7 +86,24 @@ impl Select {
         within: Vec<u8>,
         kept: Vec<Vec<u8>>,
     ) -> Result<Self, RestoreError> {
-        Ok(Self { include: globs(include)?, exclude: globs(exclude)?, kept, within })
+        Ok(Self {
+            include: globs(include)?,
+            exclude: globs(exclude)?,
+            recorded: None,
+            kept,
+            within,
+        })
+    }
+
+    /// Leaves alone what the snapshot was told to leave out. A glob that this version does not
+    /// understand has left nothing out that it could find.
+    pub(super) fn with_recorded(mut self, excludes: &[String]) -> Self {
+        let mut builder = GitignoreBuilder::new("/");
+        for glob in excludes {
+            let _ = builder.add_line(None, glob);
+        }
+        self.recorded = builder.build().ok().filter(|globs| !globs.is_empty());
+        self
     }
 
     /// Whether every path below a taken directory is taken, so that none needs to be spelled out.
@@ -73,8 +117,10 @@ impl Select {
     }
 
     /// What happens to an absolute path; `taken` says whether the directory above it is taken.
-    pub(super) fn choose(&self, path: &[u8], is_dir: bool, taken: bool) -> Choice {
-        if self.is_kept(path, is_dir) {
+    pub(super) fn choose(&self, path: &[u8], is: Is, taken: bool) -> Choice {
+        let is_dir = is != Is::Leaf;
+        // What only leads to sources is no part of them: `tmp` excludes no source below `/tmp`.
+        if is != Is::Way && self.is_kept(path, is_dir) {
             return Choice::Skip;
         }
         if taken {
@@ -89,7 +135,11 @@ impl Select {
     }
 
     /// Whether a path that only the target has is left alone whatever else is removed.
-    pub(super) fn is_kept(&self, path: &[u8], is_dir: bool) -> bool {
+    pub(super) fn keeps_extra(&self, path: &[u8], is_dir: bool) -> bool {
+        self.is_kept(path, is_dir) || matches(self.recorded.as_ref(), path, is_dir)
+    }
+
+    fn is_kept(&self, path: &[u8], is_dir: bool) -> bool {
         matches(self.exclude.as_ref(), path, is_dir)
             || self.kept.iter().any(|kept| is_within(path, kept))
     }
@@ -112,13 +162,15 @@ mod tests {
     fn globs_choose_as_gitignore_does() {
         let select =
             Select::new(&texts(&["*.db", "/a/apps/"]), &texts(&["tmp"]), vec![], vec![]).unwrap();
-        assert_eq!(select.choose(b"/a", true, false), Choice::Descend);
-        assert_eq!(select.choose(b"/a/x.db", false, false), Choice::Take);
-        assert_eq!(select.choose(b"/a/apps", true, false), Choice::Take);
-        assert_eq!(select.choose(b"/b/apps", true, false), Choice::Descend);
-        assert_eq!(select.choose(b"/a/apps", false, false), Choice::Skip);
-        assert_eq!(select.choose(b"/a/apps/x\xff", false, true), Choice::Take);
-        assert_eq!(select.choose(b"/a/apps/tmp", true, true), Choice::Skip);
+        assert_eq!(select.choose(b"/a", Is::Dir, false), Choice::Descend);
+        assert_eq!(select.choose(b"/a/x.db", Is::Leaf, false), Choice::Take);
+        assert_eq!(select.choose(b"/a/apps", Is::Dir, false), Choice::Take);
+        assert_eq!(select.choose(b"/b/apps", Is::Dir, false), Choice::Descend);
+        assert_eq!(select.choose(b"/a/apps", Is::Leaf, false), Choice::Skip);
+        assert_eq!(select.choose(b"/a/apps/x\xff", Is::Leaf, true), Choice::Take);
+        assert_eq!(select.choose(b"/a/apps/tmp", Is::Dir, true), Choice::Skip);
+        assert_eq!(select.choose(b"/tmp", Is::Dir, false), Choice::Skip);
+        assert_eq!(select.choose(b"/tmp", Is::Way, false), Choice::Descend);
         assert!(!select.is_whole() && !select.is_simple());
         for wrong in ["", "# remark", "a["] {
             assert!(Select::new(&texts(&[wrong]), &[], vec![], vec![]).is_err(), "{wrong:?}");
@@ -128,11 +180,14 @@ mod tests {
     #[test]
     fn a_subtree_and_what_is_kept() {
         let select = Select::new(&[], &[], b"/a/b".to_vec(), vec![b"/a/b/repo".to_vec()]).unwrap();
-        assert_eq!(select.choose(b"/a", true, false), Choice::Descend);
-        assert_eq!(select.choose(b"/c", true, false), Choice::Skip);
-        assert_eq!(select.choose(b"/a/b", true, false), Choice::Take);
-        assert_eq!(select.choose(b"/a/b/repo", true, true), Choice::Skip);
-        assert!(select.is_kept(b"/a/b/repo/packs", true));
+        assert_eq!(select.choose(b"/a", Is::Dir, false), Choice::Descend);
+        assert_eq!(select.choose(b"/c", Is::Dir, false), Choice::Skip);
+        assert_eq!(select.choose(b"/a/b", Is::Dir, false), Choice::Take);
+        assert_eq!(select.choose(b"/a/b/repo", Is::Dir, true), Choice::Skip);
+        assert!(select.keeps_extra(b"/a/b/repo/packs", true));
+        let select = select.with_recorded(&texts(&["*.log"]));
+        assert!(select.keeps_extra(b"/a/x.log", false));
+        assert_eq!(select.choose(b"/a/b/x.log", Is::Leaf, true), Choice::Take);
         assert!(select.keeps_below(b"/a/b") && !select.keeps_below(b"/a/c"));
     }
 }

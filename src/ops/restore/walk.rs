@@ -7,79 +7,18 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
-use super::attributes::{CASEFOLD_FLAG, LOCKING_FLAGS};
+use super::attributes::LOCKING_FLAGS;
 use super::batch::{Batch, Finish};
+use super::frame::{Frame, State, make_dir};
 use super::place::DirNode;
 use super::run::{Run, add};
-use super::select::Choice;
+use super::select::{Choice, Is};
 use super::staging::{self, Staging};
 use super::{Action, RestoreError};
-use crate::base::id::ChunkId;
 use crate::base::limits;
-use crate::format::tree::{Entry, Meta, Node};
+use crate::format::tree::{Entry, Node};
 use crate::host::fs::{InodeKind, SourceDir, Stat};
 use crate::tree::cursor::DirCursor;
-
-/// How a directory of the target came to be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum State {
-    /// Not there; made when something in it is.
-    Unmade,
-    /// Made by this run, empty at first.
-    Fresh,
-    /// Was there.
-    Existing,
-}
-
-/// One directory on the way.
-pub(super) struct Frame {
-    pub(super) node: Arc<DirNode>,
-    cursor: DirCursor,
-    pub(super) tree: Option<ChunkId>,
-    /// What it gets at its end; `None` for an operator's own directory.
-    meta: Option<Meta>,
-    /// Whether all below is restored.
-    taken: bool,
-    /// Whether it only leads to sources.
-    partial: bool,
-    pub(super) state: State,
-    pub(super) staging: Option<Arc<Staging>>,
-    /// Names that were there, sorted, and whether the snapshot has them too.
-    names: Vec<(Vec<u8>, bool)>,
-    dev: (u32, u32),
-    /// Bytes of the walker's path that lead here.
-    path_len: usize,
-}
-
-impl Frame {
-    /// Whether the name was there, marked as known.
-    pub(super) fn meets(&mut self, name: &[u8]) -> bool {
-        match self.names.binary_search_by(|(n, _)| n.as_slice().cmp(name)) {
-            Ok(at) => {
-                self.names[at].1 = true;
-                true
-            }
-            Err(_) => false,
-        }
-    }
-
-    /// Whether the name was there.
-    pub(super) fn has(&self, name: &[u8]) -> bool {
-        self.names.binary_search_by(|(n, _)| n.as_slice().cmp(name)).is_ok()
-    }
-
-    /// Whether all in it is restored.
-    pub(super) fn is_taken(&self) -> bool {
-        self.taken
-    }
-
-    /// The name is not there any more.
-    pub(super) fn lose(&mut self, name: &[u8]) {
-        if let Ok(at) = self.names.binary_search_by(|(n, _)| n.as_slice().cmp(name)) {
-            self.names.remove(at);
-        }
-    }
-}
 
 /// Walks, plans, and hands batches on.
 pub(super) struct Walker<'r, 'a> {
@@ -136,7 +75,7 @@ impl<'r, 'a> Walker<'r, 'a> {
         let Node::Dir { tree, partial } = entry.node else {
             return Err(RestoreError::Usage("the root of a restore is a directory".into()));
         };
-        let choice = self.run.select.choose(&self.path_or_root(), true, false);
+        let choice = self.run.select.choose(&self.path_or_root(), Is::Way, false);
         let mut frame = Frame {
             node: root,
             cursor: cursor.unwrap_or_else(|| DirCursor::new(tree)),
@@ -148,6 +87,7 @@ impl<'r, 'a> Walker<'r, 'a> {
             staging: None,
             names: Vec::new(),
             dev: (0, 0),
+            mount_root: false,
             path_len: self.path.len(),
         };
         if state == State::Existing {
@@ -216,7 +156,7 @@ impl<'r, 'a> Walker<'r, 'a> {
         let select = &self.run.select;
         let choice = match frame.taken && select.is_simple() {
             true => Choice::Take,
-            false => select.choose(&self.path, is_dir, frame.taken),
+            false => select.choose(&self.path, Is::of(&entry.node), frame.taken),
         };
         match (choice, is_dir) {
             (Choice::Skip, _) | (Choice::Descend, false) => {
@@ -249,6 +189,7 @@ impl<'r, 'a> Walker<'r, 'a> {
             staging: None,
             names: Vec::new(),
             dev: parent.dev,
+            mount_root: false,
             path_len: self.path.len(),
         };
         if there {
@@ -259,7 +200,8 @@ impl<'r, 'a> Walker<'r, 'a> {
             };
             match stat {
                 Some(stat) if stat.kind == InodeKind::Dir => {
-                    if !self.take_over(&mut frame, &stat)? {
+                    let entered = self.take_over(&mut frame, &stat)?;
+                    if !entered {
                         return Ok(());
                     }
                 }
@@ -304,7 +246,8 @@ impl<'r, 'a> Walker<'r, 'a> {
             return Ok(false);
         }
         frame.state = State::Existing;
-        frame.dev = if stat.mount_root { (u32::MAX, u32::MAX) } else { stat.dev };
+        frame.dev = stat.dev;
+        frame.mount_root = stat.mount_root;
         let ours = !run.in_place || (frame.taken && !frame.partial);
         let open = || -> io::Result<Vec<(Vec<u8>, bool)>> {
             if ours && !run.input.dry_run {
@@ -343,7 +286,8 @@ impl<'r, 'a> Walker<'r, 'a> {
             return;
         }
         let above = parent.and_then(|at| self.stack.get(at));
-        let shared = above.filter(|p| p.taken && !p.partial && p.dev == frame.dev);
+        let shared =
+            above.filter(|p| p.taken && !p.partial && p.dev == frame.dev && !frame.mount_root);
         frame.staging = match shared.and_then(|p| p.staging.clone()) {
             Some(staging) => Some(staging),
             None => {
@@ -451,7 +395,7 @@ impl<'r, 'a> Walker<'r, 'a> {
             self.path.push(b'/');
             self.path.extend_from_slice(name);
             let (kept, below) = (
-                self.run.select.is_kept(&self.path, true),
+                self.run.select.keeps_extra(&self.path, true),
                 self.run.select.keeps_below(&self.path),
             );
             self.path.truncate(len);
@@ -486,24 +430,4 @@ impl<'r, 'a> Walker<'r, 'a> {
         }
         self.run.out_of_the_way(staging, node, name)
     }
-}
-
-/// Makes a directory; a `guest` gets nothing from the directory above.
-fn make_dir(run: &Run<'_>, frame: &Frame, guest: bool) -> io::Result<()> {
-    let parent = frame.node.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    run.dirs.open(parent)?.make_dir(frame.node.name(), 0o700)?;
-    let casefold = frame.meta.as_ref().and_then(|m| m.flags).unwrap_or(0) & CASEFOLD_FLAG;
-    if guest || casefold != 0 {
-        let dir = run.dirs.open(&frame.node)?;
-        staging::strip(&dir)?;
-        if casefold != 0 {
-            // Where the file system does not know it, setting all flags at the end says so.
-            let _ = dir.set_flags_self(casefold);
-        }
-    }
-    if let Some(staging) = frame.staging.as_ref().filter(|_| frame.taken && !frame.partial) {
-        // The sign that the restore has not ended.
-        staging.ensure(&run.dirs)?;
-    }
-    Ok(())
 }

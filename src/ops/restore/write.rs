@@ -24,16 +24,23 @@ pub(super) const READ_BUFFER: usize = 256 << 10;
 /// Files that lie in several blocks, the least recently used closed first.
 #[derive(Default)]
 struct OpenFiles {
-    files: Mutex<(HashMap<u32, (Arc<TargetFile>, u64)>, u64)>,
+    held: Mutex<Held>,
+}
+
+/// Open files by their number, each with when it was last used.
+#[derive(Default)]
+struct Held {
+    files: HashMap<u32, (Arc<TargetFile>, u64)>,
+    tick: u64,
 }
 
 impl OpenFiles {
     /// The open file of a job; makes it first where that was not done.
     fn get(&self, run: &Run<'_>, file: u32, job: &FileJob) -> io::Result<Arc<TargetFile>> {
-        let mut held = lock(&self.files);
-        held.1 += 1;
-        let tick = held.1;
-        if let Some((open, used)) = held.0.get_mut(&file) {
+        let mut held = lock(&self.held);
+        held.tick += 1;
+        let tick = held.tick;
+        if let Some((open, used)) = held.files.get_mut(&file) {
             *used = tick;
             return Ok(Arc::clone(open));
         }
@@ -43,19 +50,20 @@ impl OpenFiles {
         } else {
             run.make_file(job)?
         };
-        if held.0.len() >= OPEN_FILES {
-            let oldest = held.0.iter().min_by_key(|(_, (_, used))| *used).map(|(file, _)| *file);
+        if held.files.len() >= OPEN_FILES {
+            let oldest =
+                held.files.iter().min_by_key(|(_, (_, used))| *used).map(|(file, _)| *file);
             if let Some(oldest) = oldest {
-                held.0.remove(&oldest);
+                held.files.remove(&oldest);
             }
         }
         let open = Arc::new(open);
-        held.0.insert(file, (Arc::clone(&open), tick));
+        held.files.insert(file, (Arc::clone(&open), tick));
         Ok(open)
     }
 
     fn close(&self, file: u32) {
-        lock(&self.files).0.remove(&file);
+        lock(&self.held).files.remove(&file);
     }
 }
 
@@ -68,7 +76,7 @@ impl Run<'_> {
         let open = OpenFiles::default();
         self.in_parallel(empty.len(), &|at| {
             let job = &jobs[empty[at]];
-            let done = self.dirless(job, |file| self.complete(job, file));
+            let done = self.in_one_go(job, |file| self.complete(job, file));
             self.job_result(job, done)
         })?;
         let mut blocks = Vec::new();
@@ -83,7 +91,7 @@ impl Run<'_> {
         self.in_parallel(blocks.len(), &|at| self.write_block(jobs, &open, &mut lock(&blocks[at])))
     }
 
-    fn dirless(
+    fn in_one_go(
         &self,
         job: &FileJob,
         then: impl FnOnce(&TargetFile) -> Result<(), Failure>,
@@ -164,7 +172,7 @@ impl Run<'_> {
     ) -> Result<(), Failure> {
         let count = uses.len() as u32;
         if count == job.uses && job.last && !job.is_made() {
-            return self.dirless(job, |file| {
+            return self.in_one_go(job, |file| {
                 write_uses(self, file, uses, block)?;
                 self.complete(job, file)
             });

@@ -244,6 +244,14 @@ impl Accelerator {
         tables::count_chunks(&self.db, &self.path)
     }
 
+    /// Chunks in the index, and the bytes of all of them before compression.
+    ///
+    /// # Errors
+    /// redb's.
+    pub fn totals(&self) -> Result<(u64, u64), AcceleratorError> {
+        tables::sum_chunks(&self.db, &self.path)
+    }
+
     fn load_filter(&self) -> Result<(), AcceleratorError> {
         if self.filter.read().unwrap_or_else(PoisonError::into_inner).is_some() {
             return Ok(());

@@ -164,6 +164,19 @@ pub(super) fn count_chunks(db: &Database, path: &str) -> Result<u64, Accelerator
     table.len().map_err(|e| lost(e.into()))
 }
 
+pub(super) fn sum_chunks(db: &Database, path: &str) -> Result<(u64, u64), AcceleratorError> {
+    let lost = |e: redb::Error| redb_error(path, e);
+    let read = db.begin_read().map_err(|e| lost(e.into()))?;
+    let table = read.open_table(CHUNKS).map_err(|e| lost(e.into()))?;
+    let (mut count, mut bytes) = (0u64, 0u64);
+    for item in table.iter().map_err(|e| lost(e.into()))? {
+        let (_, value) = item.map_err(|e| lost(e.into()))?;
+        count += 1;
+        bytes = bytes.saturating_add(u64::from(Location::decode(&value.value()).len));
+    }
+    Ok((count, bytes))
+}
+
 /// The kept filter, or a new one over all chunks where there is none that fits.
 pub(super) fn read_filter(db: &Database, path: &str) -> Result<Filter, AcceleratorError> {
     let lost = |e: redb::Error| redb_error(path, e);

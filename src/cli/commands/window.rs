@@ -1,0 +1,119 @@
+//! `window`
+
+use serde::Serialize;
+
+use crate::base::path::printable;
+use crate::cli::args::{WindowArgs, WindowCommand};
+use crate::cli::exit::{CliError, Exit, Kind};
+use crate::cli::global::Context;
+use crate::ops::window;
+use crate::window::recover::Outcome;
+
+#[derive(Serialize)]
+struct Row {
+    site: String,
+    node: String,
+    service: String,
+    runs: Option<bool>,
+    detail: String,
+}
+
+#[derive(Serialize)]
+struct Done {
+    recovered: Vec<Row>,
+    open: Vec<String>,
+    errors: Vec<String>,
+}
+
+/// Runs one of the commands about windows.
+///
+/// # Errors
+/// Those of the state directory.
+pub fn run(context: &Context, args: &WindowArgs) -> Result<Exit, CliError> {
+    match args.command {
+        WindowCommand::Status => status(context),
+        WindowCommand::Recover => recover(context),
+    }
+}
+
+fn status(context: &Context) -> Result<Exit, CliError> {
+    let status = window::status(&context.state_dir()?)?;
+    for problem in &status.problems {
+        context.said.warn(problem);
+    }
+    context.out().finish(&status, |to| {
+        let since = status.since.map_or_else(String::new, |since| format!(" since {since}"));
+        match (status.open, status.stale) {
+            (false, _) => return writeln!(to, "No window is open."),
+            (true, false) => writeln!(to, "A window is open{since}; its owner is at work.")?,
+            (true, true) => writeln!(
+                to,
+                "A window is open{since} and nobody is in it: `cabk window recover` starts what \
+                 was stopped."
+            )?,
+        }
+        for node in &status.nodes {
+            let before = if node.ran_before { "ran before" } else { "was stopped before" };
+            let (site, service) =
+                (printable(node.site.as_bytes()), printable(node.service.as_bytes()));
+            writeln!(to, "  {site}: {service} on {} ({before})", node.node)?;
+        }
+        Ok(())
+    })?;
+    Ok(Exit::Ok)
+}
+
+fn recover(context: &Context) -> Result<Exit, CliError> {
+    let recovery = window::recover(&context.state_dir()?, &context.clock)?;
+    let mut down = Vec::new();
+    let mut rows = Vec::new();
+    for one in &recovery.services {
+        let (runs, detail) = match &one.outcome {
+            Outcome::Runs(detail) => (Some(true), detail.clone()),
+            Outcome::LeftAlone => (None, "did not run before: left alone".to_owned()),
+            Outcome::NotRunning(what) => {
+                down.push(what.message());
+                (Some(false), what.message())
+            }
+        };
+        rows.push(Row {
+            site: one.site.clone(),
+            node: one.node.clone(),
+            service: one.service.clone(),
+            runs,
+            detail,
+        });
+    }
+    let errors: Vec<CliError> =
+        recovery.errors.iter().map(|e| CliError::from_error(Kind::Failed, e)).collect();
+    let worded = |e: &CliError| {
+        let mut text = e.message.clone();
+        e.causes.iter().for_each(|cause| text.push_str(&format!(": {cause}")));
+        text
+    };
+    let result = Done {
+        recovered: rows,
+        open: recovery.open.clone(),
+        errors: errors.iter().map(worded).collect(),
+    };
+    context.out().finish(&result, |to| {
+        for row in &result.recovered {
+            let service = printable(row.service.as_bytes());
+            let detail = printable(row.detail.as_bytes());
+            writeln!(to, "{service} on {}: {detail}", row.node)?;
+        }
+        for site in &result.open {
+            let site = printable(site.as_bytes());
+            writeln!(to, "{site}: its window is open and its owner is at work: left alone")?;
+        }
+        if result.recovered.is_empty() && result.open.is_empty() && result.errors.is_empty() {
+            writeln!(to, "There was nothing to recover.")?;
+        }
+        Ok(())
+    })?;
+    result.errors.iter().for_each(|error| context.said.warn(error));
+    if !down.is_empty() {
+        return Err(CliError::new(Kind::ServiceDown, down.join("; ")));
+    }
+    Ok(if errors.is_empty() { Exit::Ok } else { Exit::Failed })
+}
