@@ -7,7 +7,7 @@ use crate::codec::seal::{RecordSealer, SealError, TAG_LEN};
 use crate::format::DecodeError;
 use crate::format::header::{HEADER_LEN, ObjectKind};
 use crate::format::pack::{
-    BlockHeader, BlockTable, Class, FOOTER_RECORD, Footer, FooterBlock, Trailer, block_len,
+    BlockHeader, BlockTable, Class, FOOTER_RECORD, Footer, FooterBlock, Trailer,
 };
 use crate::format::segment::SegmentPack;
 
@@ -67,12 +67,16 @@ impl<'s> PackedBlock<'s> {
     }
 }
 
+/// Bytes set aside for a pack: a whole one with its last block and its footer. One piece above 32 MiB,
+/// because an allocator gives such a piece back to the system at once; the blocks of a pack one by
+/// one leave holes between what other threads hold, and a long run grows by half.
+const ROOM: usize = 40 << 20;
+
 /// A pack in the making.
 pub struct PackBuilder {
     header: [u8; HEADER_LEN],
     sealer: RecordSealer,
-    parts: Vec<Vec<u8>>,
-    len: u64,
+    bytes: Vec<u8>,
     footer: Footer,
     hasher: blake3::Hasher,
 }
@@ -82,7 +86,7 @@ pub struct FinishedPack {
     /// What the index must know.
     pub entry: SegmentPack,
     /// The pack's bytes.
-    pub parts: Vec<Vec<u8>>,
+    pub bytes: Vec<u8>,
 }
 
 impl PackBuilder {
@@ -99,11 +103,12 @@ impl PackBuilder {
         })?;
         let mut hasher = blake3::Hasher::new();
         hasher.update(&bytes);
+        let mut room = Vec::with_capacity(ROOM);
+        room.extend_from_slice(&bytes);
         Ok(Self {
             header: bytes,
             sealer: RecordSealer::new(key),
-            parts: vec![bytes.to_vec()],
-            len: HEADER_LEN as u64,
+            bytes: room,
             footer: Footer::default(),
             hasher,
         })
@@ -112,7 +117,7 @@ impl PackBuilder {
     /// Bytes so far, without the footer.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.len
+        self.bytes.len() as u64
     }
 
     /// Whether no block was added.
@@ -140,16 +145,13 @@ impl PackBuilder {
             table_len: sealed(&table) as u32,
             body_len: sealed(body) as u32,
         };
-        let len = block_len(&header);
-        // Exactly as long as it will be: what is held for a pack is what the pack has.
-        let mut part = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
-        part.extend_from_slice(&header.encode());
-        self.sealer.seal(&table, &mut part, opened)?;
-        self.sealer.seal(body, &mut part, opened)?;
-        self.footer.blocks.push(FooterBlock { offset: self.len, header, table: block.table });
-        self.len += len;
-        self.hasher.update(&part);
-        self.parts.push(part);
+        let offset = self.bytes.len();
+        self.bytes.extend_from_slice(&header.encode());
+        self.sealer.seal(&table, &mut self.bytes, opened)?;
+        self.sealer.seal(body, &mut self.bytes, opened)?;
+        self.hasher.update(&self.bytes[offset..]);
+        let offset = offset as u64;
+        self.footer.blocks.push(FooterBlock { offset, header, table: block.table });
         Ok(())
     }
 
@@ -159,16 +161,15 @@ impl PackBuilder {
     /// [`PackError::Seal`].
     pub fn finish(mut self) -> Result<FinishedPack, PackError> {
         let blocks = self.footer.blocks.len() as u32;
-        let mut footer = Vec::new();
+        let from = self.bytes.len();
         let plain = self.footer.encode();
-        self.sealer.seal_last(FOOTER_RECORD, &plain, &mut footer, &mut Vec::new())?;
-        let trailer = Trailer { footer_len: footer.len() as u32, blocks }.encode();
-        self.hasher.update(&footer).update(&trailer);
-        self.len += (footer.len() + trailer.len()) as u64;
-        self.parts.push(footer);
-        self.parts.push(trailer.to_vec());
+        self.sealer.seal_last(FOOTER_RECORD, &plain, &mut self.bytes, &mut Vec::new())?;
+        let footer_len = (self.bytes.len() - from) as u32;
+        self.bytes.extend_from_slice(&Trailer { footer_len, blocks }.encode());
+        self.hasher.update(&self.bytes[from..]);
         let id = PackId::from_array(*self.hasher.finalize().as_bytes());
-        let entry = SegmentPack::from_footer(id, self.len, self.header, &self.footer);
-        Ok(FinishedPack { entry, parts: self.parts })
+        let len = self.bytes.len() as u64;
+        let entry = SegmentPack::from_footer(id, len, self.header, &self.footer);
+        Ok(FinishedPack { entry, bytes: self.bytes })
     }
 }

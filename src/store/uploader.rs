@@ -87,8 +87,7 @@ impl Uploader {
     fn put(&mut self, pack: PutPack) -> Result<(), WriteError> {
         let repository = &self.shared.repository;
         check_free(repository, self.shared.options.min_free, pack.entry.len)?;
-        let parts: Vec<&[u8]> = pack.parts.iter().map(Vec::as_slice).collect();
-        match repository.backend().put_new(&ObjectName::pack(&pack.entry.id), &parts) {
+        match repository.backend().put_new(&ObjectName::pack(&pack.entry.id), &[&pack.bytes]) {
             // The name is the hash of the bytes: what is there is what was to be put.
             Ok(()) | Err(BackendError::Exists(_)) => {}
             Err(error) => return Err(RepositoryError::from(error).into()),
