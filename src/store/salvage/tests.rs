@@ -42,7 +42,7 @@ fn pack(repository: &Repository) -> (FinishedPack, Vec<u8>) {
         builder.add(block).unwrap();
     }
     let pack = builder.finish().unwrap();
-    let bytes = pack.bytes;
+    let bytes = pack.bytes.clone();
     (pack, bytes)
 }
 
