@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::SnapshotInput;
+use super::{Ahead, SnapshotInput};
 use crate::base::id::{ChunkId, ContentHash, ManifestId};
 use crate::base::limits;
 use crate::base::path::from_bytes;
@@ -23,6 +23,7 @@ use crate::window::phases::Restarted;
 pub(super) struct Maker<'a> {
     pub(super) input: &'a SnapshotInput<'a>,
     pub(super) restarted: &'a Restarted,
+    pub(super) ahead: Ahead,
     pub(super) time: Timestamp,
     pub(super) stats: WriteStats,
     pub(super) duration: Duration,
@@ -64,13 +65,16 @@ impl Maker<'_> {
 
     fn summary(&self, forest: &Forest) -> Summary {
         let seen = &forest.seen;
+        // What was read ahead and once more in the window counts as what it was at first.
+        let new = self.ahead.new.max(seen.files_new);
+        let changed = self.ahead.changed.max(seen.files_changed);
         Summary {
             files: seen.files,
             dirs: seen.dirs,
             bytes: seen.bytes,
-            files_new: seen.files_new,
-            files_changed: seen.files_changed,
-            files_unmodified: seen.files.saturating_sub(seen.files_new + seen.files_changed),
+            files_new: new,
+            files_changed: changed,
+            files_unmodified: seen.files.saturating_sub(new + changed),
             chunks_new: self.stats.chunks_new,
             bytes_added: self.stats.bytes_stored,
             duration_ms: u64::try_from(self.duration.as_millis()).unwrap_or(u64::MAX),

@@ -19,7 +19,7 @@ use crate::host::fs::{LinuxFs, SourceFs};
 use crate::host::signal::Interrupt;
 use crate::host::users::Owners;
 use crate::intake::consistent::Consistent;
-use crate::intake::forest::{self, Forest, IntakeError, ReadInput};
+use crate::intake::forest::{self, Forest, IntakeError, ReadInput, Seen};
 use crate::intake::look::FirstLook;
 use crate::intake::plan::ReadPlan;
 use crate::ops::session::{self, Session, SessionError};
@@ -241,6 +241,14 @@ struct ReadInWindow {
     forest: Result<Consistent<Forest>, Forest>,
     restarted: Restarted,
     time: Timestamp,
+    ahead: Ahead,
+}
+
+/// Files that were read while the service lived.
+#[derive(Clone, Copy, Default)]
+struct Ahead {
+    new: u64,
+    changed: u64,
 }
 
 impl Run<'_> {
@@ -268,10 +276,10 @@ impl Run<'_> {
         lock: &SiteLock,
     ) -> Result<ReadInWindow, SnapshotError> {
         let input = self.input;
-        let before = if input.precopy && input.window.mode.stops() {
+        let (before, ahead) = if input.precopy && input.window.mode.stops() {
             self.precopy()?
         } else {
-            FirstLook::default()
+            (FirstLook::default(), Ahead::default())
         };
         let surfaces = Surfaces::of(&input.plan, &input.sqlite_dirs);
         let own = [std::process::id()];
@@ -317,7 +325,7 @@ impl Run<'_> {
             Proven::Undisturbed(proof) => (Ok(Consistent::mint(forest, &proof)), proof.restart()),
             Proven::Disturbed(window) => (Err(forest), window.restart()),
         };
-        Ok(ReadInWindow { forest, restarted, time })
+        Ok(ReadInWindow { forest, restarted, time, ahead })
     }
 
     /// Postpones the stop while the server's children, or anybody else, use the sources: renderings
@@ -346,7 +354,7 @@ impl Run<'_> {
     }
 
     /// Reads while the service lives: fills store and scan cache, commits nothing.
-    fn precopy(&mut self) -> Result<FirstLook, SnapshotError> {
+    fn precopy(&mut self) -> Result<(FirstLook, Ahead), SnapshotError> {
         self.input.progress.phase("reading ahead", None);
         let never = || false;
         let read = self.read_input(&never);
@@ -354,7 +362,8 @@ impl Run<'_> {
         let forest = forest::read(&read)?;
         self.writer.publish()?;
         self.believed.insert(self.generation);
-        Ok(forest.first_look)
+        let Seen { files_new: new, files_changed: changed, .. } = forest.seen;
+        Ok((forest.first_look, Ahead { new, changed }))
     }
 
     fn read_and_look(
@@ -402,6 +411,7 @@ fn finish(
     let maker = manifest::Maker {
         input,
         restarted: &read.restarted,
+        ahead: read.ahead,
         time: read.time,
         stats,
         duration: input.clock.monotonic().saturating_sub(ending.began),

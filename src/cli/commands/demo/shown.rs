@@ -86,7 +86,7 @@ fn compared(done: &Compared) -> String {
 fn taken(shown: &Shown) -> String {
     let what = if shown.restorable { "snapshot" } else { "capture, never restorable" };
     let mut text = format!(
-        "  {what} {}: {} files, {}; {} not read in the window, {} added to the repository\n  took {}, \
+        "  {what} {}: {} files, {}; {} unmodified, {} added to the repository\n  took {}, \
          service down for {} (process {} before, {} after)\n",
         shown.id.short(),
         shown.files,
