@@ -1,5 +1,7 @@
 //! What can be known before the stop refuses before the stop.
 
+#![allow(clippy::disallowed_methods, reason = "tests ask the real clock")]
+
 use std::path::Path;
 
 use crate::common::skip;
