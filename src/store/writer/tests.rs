@@ -202,8 +202,9 @@ fn full_packs_are_put_on_the_way_and_segments_by_time() {
     wait_for(Space::Packs, 1);
     clock.advance(std::time::Duration::from_secs(61));
     fill(33..65);
+    // The clock may have moved before or after the first pack was seen to be due.
+    wait_for(Space::Packs, 2);
     wait_for(Space::Index, 1);
-    assert_eq!(backend.list(Space::Packs).unwrap().len(), 2);
     worker.finish().unwrap();
     assert_eq!(writer.finish().unwrap().packs, 3);
     let packs = backend.list(Space::Packs).unwrap();
