@@ -72,6 +72,13 @@ impl ReadPlan {
         &self.given
     }
 
+    /// Whether anything directly in a directory could be left out: most directories need not ask for
+    /// each of their names.
+    #[must_use]
+    pub fn may_leave_out_in(&self, dir: &[u8]) -> bool {
+        !self.patterns.is_empty() || self.left_out.iter().any(|p| is_within(p, dir))
+    }
+
     /// Whether a path is left out. Its parents have been asked before.
     #[must_use]
     pub fn leaves_out(&self, path: &[u8], is_dir: bool) -> bool {

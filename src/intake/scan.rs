@@ -150,9 +150,9 @@ impl Looker<'_> {
         let listing = self.list_again(target)?;
         let mut look = self.known_of(listing)?;
         if let Some(record) = &look.record {
-            let known: HashSet<&Digest> = record.entries.iter().collect();
             for (seen, digest) in look.listing.seen.iter_mut().zip(&look.listing.all) {
-                seen.meta_known = known.contains(digest);
+                // The record's digests are sorted; an unchanged listing has no other.
+                seen.meta_known = look.unchanged || record.entries.binary_search(digest).is_ok();
             }
         }
         if look.unchanged {
@@ -227,9 +227,10 @@ impl Looker<'_> {
             mounts: Vec::new(),
             left_out: Vec::new(),
         };
+        let ask = self.plan.may_leave_out_in(&target.path);
         for raw in names {
             match listing.dir.stat(&raw.name) {
-                Ok(stat) => self.note(&mut listing, target, raw.name, stat),
+                Ok(stat) => self.note(&mut listing, target, raw.name, stat, ask),
                 Err(e) => {
                     let path = join(&target.path, &raw.name);
                     let gone = e.kind() == io::ErrorKind::NotFound;
@@ -243,20 +244,23 @@ impl Looker<'_> {
         Ok(listing)
     }
 
-    fn note(&self, listing: &mut Listing, target: &Target, name: Vec<u8>, stat: Stat) {
+    fn note(&self, listing: &mut Listing, target: &Target, name: Vec<u8>, stat: Stat, ask: bool) {
         let is_dir = stat.kind == InodeKind::Dir;
-        let path = join(&target.path, &name);
-        if self.plan.leaves_out(&path, is_dir) {
-            if self.plan.left_out.contains(&path) {
-                listing.left_out.push(path);
+        if ask {
+            let path = join(&target.path, &name);
+            if self.plan.leaves_out(&path, is_dir) {
+                if self.plan.left_out.contains(&path) {
+                    listing.left_out.push(path);
+                }
+                return;
             }
-            return;
         }
         if !is_dir {
             listing.files += 1;
             listing.bytes += if stat.kind == InodeKind::File { data_bytes(&stat) } else { 0 };
         }
         if !is_dir && stat.dev != listing.stat.dev {
+            let path = join(&target.path, &name);
             listing.mounts.push((path, "a file's own mount".into(), true));
         }
         let namer = self.reader.repository().namer();
