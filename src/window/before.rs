@@ -13,6 +13,32 @@ use crate::host::service::ServiceState;
 /// the trees say nothing yet.
 #[must_use]
 pub fn obstacles(plan: &Plan, observer: &dyn Observer, trees: &Trees<'_>) -> Vec<String> {
+    // A child that a service starts between the listing of its group and the look at all processes
+    // seems to be a stranger: only what is there each time is one.
+    const LOOKS: usize = 4;
+    let (mut own, mut told_apart) = own_processes(plan, trees);
+    let mut look = evidence::look(observer, &Trees { exclude: &own, ..*trees }, &plan.rules);
+    for _ in 1..LOOKS {
+        if look.breaking.is_empty() || !told_apart {
+            break;
+        }
+        (own, told_apart) = own_processes(plan, trees);
+        look = evidence::look(observer, &Trees { exclude: &own, ..*trees }, &plan.rules);
+    }
+    let mut found = Vec::new();
+    if told_apart && !look.breaking.is_empty() {
+        found.push(format!("no-process-in-tree: {}", few(&look.breaking)));
+    }
+    if let Some(why) = look.blind
+        && !plan.rules.asserts("no-process-in-tree")
+    {
+        found.push(format!("no-process-in-tree: this cannot be told: {why}"));
+    }
+    found
+}
+
+/// The services' own processes, and whether all of them are known.
+fn own_processes(plan: &Plan, trees: &Trees<'_>) -> (Vec<u32>, bool) {
     let mut own = trees.exclude.to_vec();
     let mut told_apart = true;
     if plan.mode == Mode::StopAndStart {
@@ -27,15 +53,5 @@ pub fn obstacles(plan: &Plan, observer: &dyn Observer, trees: &Trees<'_>) -> Vec
             }
         }
     }
-    let look = evidence::look(observer, &Trees { exclude: &own, ..*trees }, &plan.rules);
-    let mut found = Vec::new();
-    if told_apart && !look.breaking.is_empty() {
-        found.push(format!("no-process-in-tree: {}", few(&look.breaking)));
-    }
-    if let Some(why) = look.blind
-        && !plan.rules.asserts("no-process-in-tree")
-    {
-        found.push(format!("no-process-in-tree: this cannot be told: {why}"));
-    }
-    found
+    (own, told_apart)
 }
