@@ -1,15 +1,13 @@
-//! The engine of a read: directories are looked at in batches, depth first; files that must be read
-//! are gathered into windows, sorted and read by all threads; a directory whose entries are complete
-//! becomes pages and is let go. At no time is more held than a window and the directories on the
-//! way to it.
+//! The engine of a read: directories are looked at by all threads, depth first, and taken in by one
+//! in the order in which they were asked for; files that must be read are gathered into windows,
+//! sorted and read by all threads; a directory whose entries are complete becomes pages and is let
+//! go. At no time is more held than a window and the directories on the way to it.
 
 mod jobs;
 mod node;
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex};
-
-use rayon::prelude::*;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, mpsc};
 
 use super::digest::{self, Digest};
 use super::file::FileError;
@@ -27,8 +25,10 @@ use crate::store::writer::{Worker, WriteError};
 use jobs::Job;
 use node::{Nodes, Slot, SlotState};
 
-/// Directories looked at in one batch.
-const BATCH: usize = 256;
+/// Directories that one thread looks at in a row.
+const BATCH: usize = 32;
+/// Batches on their way for each thread, so that none waits while results are taken in.
+const BATCHES_AHEAD: usize = 4;
 /// A window of files is read when it has this many bytes ...
 const WINDOW_BYTES: u64 = 256 << 20;
 /// ... or this many files.
@@ -89,13 +89,13 @@ pub struct Seen {
 
 /// The engine.
 pub(super) struct Engine<'a> {
-    pub(super) looker: Looker<'a>,
+    pub(super) looker: &'a Looker<'a>,
     pub(super) generation: Generation,
     pub(super) interrupt: &'a Interrupt,
     pub(super) progress: &'a dyn Progress,
     /// Sort windows for solid blocks (first snapshots).
     pub(super) sort: bool,
-    pub(super) pool: rayon::ThreadPool,
+    pool: Arc<rayon::ThreadPool>,
     pub(super) hands: Vec<Hand<'a>>,
     pub(super) first_look: FirstLook,
     pub(super) seen: Seen,
@@ -119,7 +119,7 @@ pub(super) struct Hand<'w> {
 
 impl<'a> Engine<'a> {
     pub(super) fn new(
-        looker: Looker<'a>,
+        looker: &'a Looker<'a>,
         generation: Generation,
         interrupt: &'a Interrupt,
         progress: &'a dyn Progress,
@@ -142,7 +142,7 @@ impl<'a> Engine<'a> {
             interrupt,
             progress,
             sort,
-            pool,
+            pool: Arc::new(pool),
             hands,
             first_look,
             seen: Seen::default(),
@@ -161,33 +161,61 @@ impl<'a> Engine<'a> {
         let root = self.nodes.add(None, target);
         self.root = Some(root);
         self.stack.push(root);
-        while !self.stack.is_empty() {
-            if self.interrupt.is_set() {
-                return Err(IntakeError::Interrupted);
-            }
-            let from = self.stack.len().saturating_sub(BATCH);
-            let batch: Vec<usize> = self.stack.drain(from..).rev().collect();
-            let looks: Vec<Result<Look, LookError>> = {
-                let (looker, nodes) = (&self.looker, &self.nodes);
-                let look = |node: &usize| looker.look(&nodes.get(*node).target);
-                self.pool.install(|| batch.par_iter().map(look).collect())
-            };
-            let mut below = Vec::new();
-            for (node, look) in batch.into_iter().zip(looks) {
-                match look {
-                    Ok(look) => self.take_in(node, look, &mut below)?,
-                    Err(error) => self.give_up(node, error)?,
+        let (looker, pool) = (self.looker, Arc::clone(&self.pool));
+        let ahead = BATCHES_AHEAD * pool.current_num_threads();
+        pool.in_place_scope(|scope| {
+            let mut under_way = VecDeque::new();
+            loop {
+                if self.interrupt.is_set() {
+                    return Err(IntakeError::Interrupted);
                 }
-                if self.job_bytes >= WINDOW_BYTES || self.jobs.len() >= WINDOW_FILES {
-                    self.run_window()?;
+                while under_way.len() < ahead && !self.stack.is_empty() {
+                    let (nodes, targets) = self.next_batch();
+                    let (send, looks) = mpsc::sync_channel(1);
+                    scope.spawn(move |_| {
+                        let looks: Vec<_> = targets.iter().map(|t| looker.look(t)).collect();
+                        // Nobody waits where the read has failed meanwhile.
+                        let _ = send.send(looks);
+                    });
+                    under_way.push_back((nodes, looks));
                 }
+                let Some((nodes, looks)) = under_way.pop_front() else { return Ok(()) };
+                // A look that panicked sends nothing: the scope goes on with its panic.
+                let Ok(looks) = looks.recv() else { return Err(IntakeError::Interrupted) };
+                self.take_all(nodes, looks)?;
             }
-            // The first name is looked at first: it must lie on top.
-            self.stack.extend(below.into_iter().rev());
-        }
+        })?;
         self.run_window()?;
         let entry = self.finished.pop().filter(|(node, _)| *node == root).map(|(_, e)| e);
         Ok(entry)
+    }
+
+    /// The next directories, from the top of the stack.
+    fn next_batch(&mut self) -> (Vec<usize>, Vec<Target>) {
+        let from = self.stack.len().saturating_sub(BATCH);
+        let nodes: Vec<usize> = self.stack.drain(from..).rev().collect();
+        let targets = nodes.iter().map(|node| self.nodes.get(*node).target.clone()).collect();
+        (nodes, targets)
+    }
+
+    fn take_all(
+        &mut self,
+        nodes: Vec<usize>,
+        looks: Vec<Result<Look, LookError>>,
+    ) -> Result<(), IntakeError> {
+        let mut below = Vec::new();
+        for (node, look) in nodes.into_iter().zip(looks) {
+            match look {
+                Ok(look) => self.take_in(node, look, &mut below)?,
+                Err(error) => self.give_up(node, error)?,
+            }
+            if self.job_bytes >= WINDOW_BYTES || self.jobs.len() >= WINDOW_FILES {
+                self.run_window()?;
+            }
+        }
+        // The first name is looked at first: it must lie on top.
+        self.stack.extend(below.into_iter().rev());
+        Ok(())
     }
 
     /// A directory was looked at: its sub-directories and files come next.
@@ -198,12 +226,9 @@ impl<'a> Engine<'a> {
         below: &mut Vec<usize>,
     ) -> Result<(), IntakeError> {
         self.note(node, &look);
-        let anchored = self.nodes.get(node).target.clone();
-        let (anchor, way) = match anchored.way.len() > 2000 {
-            true => (Arc::from(look.listing.dir), Vec::new()),
-            false => (anchored.anchor, anchored.way),
-        };
+        let volume = Arc::clone(&look.listing.volume);
         let state = self.nodes.get_mut(node);
+        let above = state.target.path.clone();
         state.stat = Some(look.listing.stat);
         state.volume = look.listing.volume;
         state.key = look.key;
@@ -212,36 +237,30 @@ impl<'a> Engine<'a> {
         state.listing = look.believable;
         state.entries = look.entries;
         state.unchanged = look.unchanged;
+        let mut slots = Vec::with_capacity(look.listing.seen.len());
         let mut pending = 0;
-        for (slot, seen) in look.listing.seen.into_iter().enumerate() {
+        for (slot, mut seen) in look.listing.seen.into_iter().enumerate() {
             let is_dir = seen.stat.kind == InodeKind::Dir;
-            let slot_state = match seen.known {
+            let state = match seen.known.take() {
                 Some(entry) if !is_dir => SlotState::Done(entry),
                 known => {
                     pending += 1;
+                    let path = join(&above, &seen.name);
+                    if is_dir {
+                        let child = look.base.below(&seen, path, &volume);
+                        below.push(self.nodes.add(Some((node, slot)), child));
+                    } else {
+                        self.job_bytes += seen.stat.size.min(WINDOW_BYTES);
+                        self.jobs.push(Job::new(node, slot, seen.stat, path, seen.had, self.sort));
+                    }
                     SlotState::Waiting(known.map(|e| Box::new(e.meta)))
                 }
             };
-            let waits = matches!(slot_state, SlotState::Waiting(_));
-            let name = seen.name;
-            let path = join(&anchored.path, &name);
-            if waits && is_dir {
-                let child = Target {
-                    anchor: Arc::clone(&anchor),
-                    way: join(&way, &name),
-                    path,
-                    volume: Arc::clone(&self.nodes.get(node).volume),
-                    stat: Some(seen.stat),
-                    meta_known: seen.meta_known,
-                };
-                below.push(self.nodes.add(Some((node, slot)), child));
-            } else if waits {
-                self.job_bytes += seen.stat.size.min(WINDOW_BYTES);
-                self.jobs.push(Job::new(node, slot, seen.stat, path, seen.had, self.sort));
-            }
-            self.nodes.get_mut(node).slots.push(Slot { name, state: slot_state });
+            slots.push(Slot { name: seen.name, state });
         }
-        self.nodes.get_mut(node).pending = pending;
+        let state = self.nodes.get_mut(node);
+        state.slots = slots;
+        state.pending = pending;
         if pending == 0 { self.complete(node) } else { Ok(()) }
     }
 

@@ -9,7 +9,7 @@ pub use super::engine::{IntakeError, Seen};
 use super::file::{self, Remarks, Surroundings};
 use super::look::{FirstLook, SecondLook, again};
 use super::plan::ReadPlan;
-use super::scan::{Looker, Mounted, Target, mounted};
+use super::scan::{Anchor, Looker, Mounted, Target, mounted};
 use crate::base::path::{components, join};
 use crate::base::progress::Progress;
 use crate::base::time::Timestamp;
@@ -88,8 +88,9 @@ struct Branch {
 /// # Errors
 /// [`IntakeError`]; what cannot be read of a source is a problem in the result, not an error.
 pub fn read(input: &ReadInput<'_>) -> Result<Forest, IntakeError> {
+    let looker = looker(input);
     let mut engine = Engine::new(
-        looker(input),
+        &looker,
         input.generation,
         input.interrupt,
         input.progress,
@@ -120,12 +121,13 @@ fn looker<'a>(input: &ReadInput<'a>) -> Looker<'a> {
         believed: input.believed,
         synced: input.synced,
         over: input.over,
+        anchors: Arc::default(),
     }
 }
 
 /// A root that is open: the directory, or the directory above it and its name.
 struct OpenRoot {
-    dir: Arc<dyn SourceDir>,
+    dir: Box<dyn SourceDir>,
     mounted: Arc<Mounted>,
     leaf: Option<(Vec<u8>, Stat)>,
 }
@@ -155,15 +157,15 @@ fn open_root(
     let stat = dir.stat_self().map_err(cannot("cannot be looked at"))?;
     let mounted = mounted(input.fs, &*dir, &stat, input.synced)
         .map_err(cannot("its file system cannot be found out"))?;
-    Ok(OpenRoot { dir: Arc::from(dir), mounted: Arc::new(mounted), leaf })
+    Ok(OpenRoot { dir, mounted: Arc::new(mounted), leaf })
 }
 
-fn target(root: &OpenRoot, path: &[u8]) -> Target {
+fn target(looker: &Looker<'_>, root: OpenRoot, path: &[u8]) -> Target {
     Target {
-        anchor: Arc::clone(&root.dir),
+        anchor: Arc::new(Anchor::new(root.dir, &looker.anchors)),
         way: Vec::new(),
         path: path.to_vec(),
-        volume: Arc::clone(&root.mounted),
+        volume: root.mounted,
         stat: None,
         meta_known: false,
     }
@@ -182,7 +184,7 @@ fn read_root(
         }
     };
     match &root.leaf {
-        None => engine.read_root(target(&root, path)),
+        None => engine.read_root(target(engine.looker, root, path)),
         Some((name, stat)) => read_leaf(engine, input, &root, path, name, stat),
     }
 }
@@ -317,7 +319,9 @@ pub fn look_again(input: &ReadInput<'_>, first: &FirstLook) -> Result<SecondLook
                 }
             }
             Ok(root) => {
-                again(&looker, &pool, input.interrupt, first, target(&root, path), &mut result)?
+                let target = target(&looker, root, path);
+                let found = again(&looker, &pool, input.interrupt, first, target)?;
+                result.merge(found);
             }
         }
     }

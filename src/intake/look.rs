@@ -2,9 +2,8 @@
 //! opened but directories.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-
-use rayon::prelude::*;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use super::digest::Digest;
 use super::engine::IntakeError;
@@ -14,6 +13,7 @@ use crate::base::time::Timestamp;
 use crate::host::fs::{InodeKind, Stat};
 use crate::host::process::{Device, InodeSet};
 use crate::host::signal::Interrupt;
+use crate::store::reader::ReadError;
 
 /// A digest of all of a directory, and eight bytes of each of its names.
 type SeenDir = (Digest, Box<[u64]>);
@@ -109,70 +109,107 @@ impl SecondLook {
             self.changed.push(path);
         }
     }
+
+    /// Adds what was found below another root.
+    pub(super) fn merge(&mut self, other: Self) {
+        let room = LISTED_MAX.saturating_sub(self.changed.len());
+        self.changed.extend(other.changed.into_iter().take(room));
+        self.changed_total += other.changed_total;
+        self.looked += other.looked;
+    }
 }
 
-/// Looks at a directory and all below it a second time.
+/// Looks at a directory and all below it a second time, by all threads; the order does not matter.
 pub(super) fn again(
     looker: &Looker<'_>,
     pool: &rayon::ThreadPool,
     interrupt: &Interrupt,
     first: &FirstLook,
     root: Target,
-    result: &mut SecondLook,
-) -> Result<(), IntakeError> {
-    let mut stack = vec![root];
-    while !stack.is_empty() {
-        if interrupt.is_set() {
-            return Err(IntakeError::Interrupted);
-        }
-        let batch = stack.split_off(stack.len().saturating_sub(512));
-        let looks: Vec<Result<Listing, LookError>> =
-            pool.install(|| batch.par_iter().map(|target| looker.list_again(target)).collect());
-        for (target, look) in batch.into_iter().zip(looks) {
-            match look {
-                Ok(listing) => compare(first, target, listing, &mut stack, result),
-                Err(LookError::Fatal(error)) => return Err(error.into()),
-                Err(LookError::LeftOut(_)) => {}
-                Err(LookError::Source(..) | LookError::Replaced) => result.add(target.path),
-            }
-        }
+) -> Result<SecondLook, IntakeError> {
+    let again = Again {
+        looker,
+        interrupt,
+        first,
+        looked: AtomicU64::new(0),
+        found: Mutex::default(),
+        failure: Mutex::default(),
+    };
+    pool.scope(|scope| again.look(scope, root));
+    if interrupt.is_set() {
+        return Err(IntakeError::Interrupted);
     }
-    Ok(())
+    let into = |e: PoisonError<_>| e.into_inner();
+    if let Some(error) = again.failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error.into());
+    }
+    let mut found = again.found.into_inner().unwrap_or_else(into);
+    found.changed.sort_unstable();
+    found.looked = again.looked.into_inner();
+    Ok(found)
 }
 
-fn compare(
-    first: &FirstLook,
-    target: Target,
-    listing: Listing,
-    stack: &mut Vec<Target>,
-    result: &mut SecondLook,
-) {
-    result.looked += listing.seen.len() as u64;
-    match first.dirs.get(&(listing.stat.dev, listing.stat.ino)) {
-        Some((exact, _)) if *exact == listing.exact => {}
-        Some((_, shorts)) => {
-            let before = result.changed_total;
-            for (seen, digest) in listing.seen.iter().zip(&listing.all) {
-                if shorts.binary_search(&short(digest)).is_err() {
-                    result.add(join(&target.path, &seen.name));
+/// A second look on its way.
+struct Again<'a> {
+    looker: &'a Looker<'a>,
+    interrupt: &'a Interrupt,
+    first: &'a FirstLook,
+    looked: AtomicU64,
+    found: Mutex<SecondLook>,
+    failure: Mutex<Option<ReadError>>,
+}
+
+impl<'a> Again<'a> {
+    fn look<'s>(&'s self, scope: &rayon::Scope<'s>, target: Target)
+    where
+        'a: 's,
+    {
+        if self.interrupt.is_set() {
+            return;
+        }
+        match self.looker.list(&target) {
+            Ok((dir, listing)) => {
+                self.looked.fetch_add(listing.seen.len() as u64, Ordering::Relaxed);
+                self.compare(&target, &listing);
+                let mut below =
+                    listing.seen.iter().filter(|s| s.stat.kind == InodeKind::Dir).peekable();
+                if below.peek().is_none() {
+                    return;
+                }
+                let base = self.looker.base(&target, dir);
+                for seen in below {
+                    let path = join(&target.path, &seen.name);
+                    let child = base.below(seen, path, &listing.volume);
+                    scope.spawn(|scope| self.look(scope, child));
                 }
             }
-            if result.changed_total == before || listing.seen.len() < shorts.len() {
-                result.add(target.path.clone());
+            Err(LookError::Fatal(error)) => {
+                *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             }
+            Err(LookError::LeftOut(_)) => {}
+            Err(LookError::Source(..) | LookError::Replaced) => self.add([target.path]),
         }
-        None => result.add(target.path.clone()),
     }
-    let long = target.way.len() > 2000;
-    let anchor = if long { Arc::from(listing.dir) } else { Arc::clone(&target.anchor) };
-    for seen in listing.seen.into_iter().filter(|s| s.stat.kind == InodeKind::Dir) {
-        stack.push(Target {
-            anchor: Arc::clone(&anchor),
-            way: if long { seen.name.clone() } else { join(&target.way, &seen.name) },
-            path: join(&target.path, &seen.name),
-            volume: Arc::clone(&listing.volume),
-            stat: Some(seen.stat),
-            meta_known: true,
-        });
+
+    fn add(&self, paths: impl IntoIterator<Item = Vec<u8>>) {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        paths.into_iter().for_each(|path| found.add(path));
+    }
+
+    fn compare(&self, target: &Target, listing: &Listing) {
+        let shorts = match self.first.dirs.get(&(listing.stat.dev, listing.stat.ino)) {
+            Some((exact, _)) if *exact == listing.exact => return,
+            Some((_, shorts)) => shorts,
+            None => return self.add([target.path.clone()]),
+        };
+        let each = listing.seen.iter().zip(&listing.all);
+        let mut changed: Vec<Vec<u8>> = each
+            .filter(|(_, digest)| shorts.binary_search(&short(digest)).is_err())
+            .map(|(seen, _)| join(&target.path, &seen.name))
+            .collect();
+        if changed.is_empty() || listing.seen.len() < shorts.len() {
+            changed.push(target.path.clone());
+        }
+        self.add(changed);
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::digest::{self, Digest};
 use super::file::contents;
@@ -17,11 +18,57 @@ use crate::store::accelerator::{DirRecord, Generation};
 use crate::store::reader::{ReadError, Reader};
 use crate::store::writer::Writer;
 
+/// Directories kept open for those below them, so that each is one name away. Beyond that number a
+/// way of several names leads from one of them.
+const ANCHORS_MAX: usize = 256;
+/// Bytes that such a way may have: the kernel takes 4095.
+const WAY_MAX: usize = 2000;
+
+/// An open directory from which others below it are opened.
+pub(super) struct Anchor {
+    pub(super) dir: Box<dyn SourceDir>,
+    open: Arc<AtomicUsize>,
+}
+
+impl Anchor {
+    /// Keeps a directory open; `open` counts all that are.
+    pub(super) fn new(dir: Box<dyn SourceDir>, open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::Relaxed);
+        Self { dir, open: Arc::clone(open) }
+    }
+}
+
+impl Drop for Anchor {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// From where the directories below one are opened.
+pub(super) struct Base {
+    anchor: Arc<Anchor>,
+    way: Vec<u8>,
+}
+
+impl Base {
+    /// The target for a name of the directory.
+    pub(super) fn below(&self, seen: &Seen, path: Vec<u8>, volume: &Arc<Mounted>) -> Target {
+        Target {
+            anchor: Arc::clone(&self.anchor),
+            way: join(&self.way, &seen.name),
+            path,
+            volume: Arc::clone(volume),
+            stat: Some(seen.stat),
+            meta_known: seen.meta_known,
+        }
+    }
+}
+
 /// A directory that is to be looked at.
 #[derive(Clone)]
 pub(super) struct Target {
     /// An open directory above it ...
-    pub(super) anchor: Arc<dyn SourceDir>,
+    pub(super) anchor: Arc<Anchor>,
     /// ... and the way from there; empty for the anchor itself.
     pub(super) way: Vec<u8>,
     /// Its absolute path.
@@ -54,6 +101,8 @@ pub(super) struct Looker<'a> {
     pub(super) synced: Timestamp,
     /// Whether the time for reading is over.
     pub(super) over: &'a (dyn Fn() -> bool + Sync),
+    /// Anchors that are open.
+    pub(super) anchors: Arc<AtomicUsize>,
 }
 
 /// One name of a directory.
@@ -70,7 +119,6 @@ pub(super) struct Seen {
 
 /// A directory's names and inodes.
 pub(super) struct Listing {
-    pub(super) dir: Box<dyn SourceDir>,
     pub(super) stat: Stat,
     pub(super) volume: Arc<Mounted>,
     /// Digest of all names and inodes, young ones included: what a second look compares with.
@@ -90,6 +138,7 @@ pub(super) struct Listing {
 /// What was seen of a directory, and what was known of it.
 pub(super) struct Look {
     pub(super) listing: Listing,
+    pub(super) base: Base,
     pub(super) key: ChunkKey,
     pub(super) record: Option<DirRecord>,
     /// Own attributes, where its metadata is not known.
@@ -128,7 +177,7 @@ impl Looker<'_> {
             return Err(LookError::Source("was not looked at", time_is_over()));
         }
         let way: &[u8] = if target.way.is_empty() { b"." } else { &target.way };
-        let dir = target.anchor.open_dir(way).map_err(cannot("cannot be opened"))?;
+        let dir = target.anchor.dir.open_dir(way).map_err(cannot("cannot be opened"))?;
         let stat = dir.stat_self().map_err(cannot("cannot be looked at"))?;
         if target.stat.is_some_and(|s| (s.dev, s.ino) != (stat.dev, stat.ino)) {
             return Err(LookError::Replaced);
@@ -147,8 +196,16 @@ impl Looker<'_> {
 
     /// Looks at a directory.
     pub(super) fn look(&self, target: &Target) -> Result<Look, LookError> {
-        let listing = self.list_again(target)?;
-        let mut look = self.known_of(listing)?;
+        let (dir, listing) = self.list(target)?;
+        let attributes = match target.meta_known {
+            true => None,
+            false => {
+                let cannot = |e| LookError::Source("its attributes cannot be read", e);
+                Some(dir.attributes_self().map_err(cannot)?)
+            }
+        };
+        let base = self.base(target, dir);
+        let mut look = self.known_of(listing, base, attributes)?;
         if let Some(record) = &look.record {
             for (seen, digest) in look.listing.seen.iter_mut().zip(&look.listing.all) {
                 // The record's digests are sorted; an unchanged listing has no other.
@@ -162,16 +219,25 @@ impl Looker<'_> {
             self.take_known(&mut look.listing.seen, &record, believed)?;
             look.record = Some(record);
         }
-        if !target.meta_known {
-            let read = look.listing.dir.attributes_self();
-            let cannot = |e| LookError::Source("its attributes cannot be read", e);
-            look.attributes = Some(read.map_err(cannot)?);
-        }
         Ok(look)
     }
 
+    /// From where the directories below a target are opened.
+    pub(super) fn base(&self, target: &Target, dir: Box<dyn SourceDir>) -> Base {
+        let room = self.anchors.load(Ordering::Relaxed) < ANCHORS_MAX;
+        if room || target.way.len() > WAY_MAX {
+            return Base { anchor: Arc::new(Anchor::new(dir, &self.anchors)), way: Vec::new() };
+        }
+        Base { anchor: Arc::clone(&target.anchor), way: target.way.clone() }
+    }
+
     /// What the scan cache knows of a listing.
-    fn known_of(&self, listing: Listing) -> Result<Look, LookError> {
+    fn known_of(
+        &self,
+        listing: Listing,
+        base: Base,
+        attributes: Option<Attributes>,
+    ) -> Result<Look, LookError> {
         let namer = self.reader.repository().namer();
         let key = digest::dir_key(namer, &listing.volume.volume.identity, listing.stat.ino);
         let record = self.reader.accelerator().dir(&key).map_err(|e| LookError::Fatal(e.into()))?;
@@ -200,22 +266,22 @@ impl Looker<'_> {
             unchanged: record.as_ref().is_some_and(same),
             inodes: listing.seen.iter().map(|s| s.stat.ino).collect(),
             listing,
+            base,
             key,
             record,
-            attributes: None,
+            attributes,
             believable,
             entries,
             owners,
         })
     }
 
-    /// Names, inodes and digests of a directory.
-    pub(super) fn list_again(&self, target: &Target) -> Result<Listing, LookError> {
+    /// A directory with its names, inodes and digests.
+    pub(super) fn list(&self, target: &Target) -> Result<(Box<dyn SourceDir>, Listing), LookError> {
         let (dir, stat, volume) = self.open(target)?;
         let mut names = dir.names().map_err(|e| LookError::Source("cannot be listed", e))?;
         names.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let mut listing = Listing {
-            dir,
             stat,
             volume,
             exact: digest::NONE,
@@ -229,7 +295,7 @@ impl Looker<'_> {
         };
         let ask = self.plan.may_leave_out_in(&target.path);
         for raw in names {
-            match listing.dir.stat(&raw.name) {
+            match dir.stat(&raw.name) {
                 Ok(stat) => self.note(&mut listing, target, raw.name, stat, ask),
                 Err(e) => {
                     let path = join(&target.path, &raw.name);
@@ -241,7 +307,7 @@ impl Looker<'_> {
         }
         let namer = self.reader.repository().namer();
         listing.exact = digest::listing(namer, &listing.all);
-        Ok(listing)
+        Ok((dir, listing))
     }
 
     fn note(&self, listing: &mut Listing, target: &Target, name: Vec<u8>, stat: Stat, ask: bool) {

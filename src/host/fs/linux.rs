@@ -10,7 +10,7 @@ mod tests;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, RawDir, StatxAttributes, StatxFlags, StatxTimestamp,
@@ -45,8 +45,10 @@ pub struct LinuxDir {
     fd: OwnedFd,
     /// Whether caches of a network file system must be asked to refresh on every look.
     refresh: bool,
-    /// Held while the directory is listed: the position belongs to the descriptor.
-    listing: Mutex<()>,
+    /// Whether it has been listed. Held meanwhile: the position belongs to the descriptor.
+    listed: Mutex<bool>,
+    /// Whether its names are encrypted, once it has been looked at.
+    encrypted: OnceLock<bool>,
 }
 
 /// An open regular file.
@@ -91,7 +93,7 @@ impl SourceFs for LinuxFs {
 
 impl LinuxDir {
     fn new(fd: OwnedFd, refresh: bool) -> Self {
-        Self { fd, refresh, listing: Mutex::new(()) }
+        Self { fd, refresh, listed: Mutex::new(false), encrypted: OnceLock::new() }
     }
 
     /// Opens a directory below this one: [`SourceDir::open_dir`] with the type kept.
@@ -144,11 +146,15 @@ impl LinuxDir {
 
     /// An encrypted directory whose key is not there lists made-up names: that is no listing.
     fn require_readable_names(&self) -> io::Result<()> {
-        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-        let found = rustix::fs::statx(&self.fd, c"", flags, StatxFlags::TYPE)?;
-        if found.stx_attributes.contains(StatxAttributes::ENCRYPTED)
-            && !ioctl::encryption_key_present(self.fd.as_fd())?
-        {
+        let encrypted = match self.encrypted.get() {
+            Some(encrypted) => *encrypted,
+            None => {
+                let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+                let found = rustix::fs::statx(&self.fd, c"", flags, StatxFlags::TYPE)?;
+                found.stx_attributes.contains(StatxAttributes::ENCRYPTED)
+            }
+        };
+        if encrypted && !ioctl::encryption_key_present(self.fd.as_fd())? {
             return Err(Errno::NOKEY.into());
         }
         Ok(())
@@ -157,14 +163,20 @@ impl LinuxDir {
 
 impl SourceDir for LinuxDir {
     fn stat_self(&self) -> io::Result<Stat> {
-        stat_fd(self.fd.as_fd(), self.refresh)
+        let found = statx_at(self.fd.as_fd(), b"", AtFlags::EMPTY_PATH, self.refresh)?;
+        let encrypted = found.stx_attributes.contains(StatxAttributes::ENCRYPTED);
+        // Set once: a directory that is not empty keeps its policy.
+        let _ = self.encrypted.set(encrypted);
+        stat_of(&found)
     }
 
     fn names(&self) -> io::Result<Vec<RawName>> {
         self.require_readable_names()?;
         // A poisoned lock only means that another listing panicked; each begins with a seek.
-        let _held = self.listing.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(0))?;
+        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *listed, true) {
+            rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(0))?;
+        }
         let mut buf: Vec<u8> = Vec::with_capacity(DIR_BUFFER);
         let spare: &mut [MaybeUninit<u8>] = buf.spare_capacity_mut();
         let mut entries = RawDir::new(&self.fd, spare);
@@ -286,12 +298,24 @@ pub(super) fn stat_fd(fd: BorrowedFd<'_>, refresh: bool) -> io::Result<Stat> {
 }
 
 fn stat_at(dir: BorrowedFd<'_>, name: &[u8], how: AtFlags, refresh: bool) -> io::Result<Stat> {
+    stat_of(&statx_at(dir, name, how, refresh)?)
+}
+
+fn statx_at(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    how: AtFlags,
+    refresh: bool,
+) -> io::Result<rustix::fs::Statx> {
     let mut flags = how | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
     if refresh {
         flags |= AtFlags::STATX_FORCE_SYNC;
     }
     let mask = StatxFlags::BASIC_STATS | StatxFlags::BTIME | StatxFlags::MNT_ID;
-    let found = rustix::io::retry_on_intr(|| rustix::fs::statx(dir, name, flags, mask))?;
+    Ok(rustix::io::retry_on_intr(|| rustix::fs::statx(dir, name, flags, mask))?)
+}
+
+fn stat_of(found: &rustix::fs::Statx) -> io::Result<Stat> {
     let has = |bit: StatxFlags| found.stx_mask & bit.bits() != 0;
     Ok(Stat {
         kind: kind_of(found.stx_mode.into()).ok_or(Errno::INVAL)?,

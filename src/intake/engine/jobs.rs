@@ -16,8 +16,8 @@ use crate::store::writer::WriteError;
 const RUN_FILES: usize = 512;
 /// Bytes of such a run.
 const RUN_BYTES: u64 = 16 << 20;
-/// Directories that a thread keeps open.
-const OPEN_DIRS: usize = 128;
+/// Directories that all threads together keep open.
+const OPEN_DIRS: usize = 256;
 /// Hard-linked inodes whose content is remembered, so that they are read once.
 const LINKS_MAX: usize = 100_000;
 
@@ -196,7 +196,7 @@ impl Engine<'_> {
             }
         }
         if !dirs.contains_key(&job.node) {
-            if dirs.len() >= OPEN_DIRS {
+            if dirs.len() >= OPEN_DIRS / self.pool.current_num_threads().min(32) {
                 dirs.clear();
             }
             dirs.insert(job.node, self.open_again(job.node)?);
@@ -227,7 +227,7 @@ impl Engine<'_> {
         let cannot =
             |source| FileError::Source { action: "its directory cannot be opened", source };
         let way: &[u8] = if state.target.way.is_empty() { b"." } else { &state.target.way };
-        let dir = state.target.anchor.open_dir(way).map_err(cannot)?;
+        let dir = state.target.anchor.dir.open_dir(way).map_err(cannot)?;
         let now = dir.stat_self().map_err(cannot)?;
         match &state.stat {
             Some(then) if (then.dev, then.ino) == (now.dev, now.ino) => Ok(dir),
