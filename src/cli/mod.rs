@@ -11,6 +11,7 @@ pub mod global;
 pub mod output;
 pub mod password;
 pub mod progress;
+pub mod service;
 pub mod session;
 pub mod view;
 pub mod wanted;

@@ -131,3 +131,20 @@ fn a_dry_run_does_nothing() {
     let done = plain.snapshot(&["--dry-run"]).expect(0);
     assert_eq!(done.json["stops"], false);
 }
+
+#[test]
+fn a_restore_in_place_asks_the_commands_whether_the_service_runs() {
+    let site = Site::new();
+    let done = site.snapshot(&[]).expect(0);
+    let argv = |name: &str| {
+        let (script, top) = (site.path("svc").join(name), site.world.top());
+        format!("{name}_command = [\"sh\", {:?}, {:?}]\n", script.display(), top.display())
+    };
+    let lines: String = ["stop", "start", "status"].map(argv).concat();
+    site.world.configure(&format!("[service]\n{lines}[site]\nname = \"toy\"\n"));
+    let again = ["restore", "--json", done.id(), "--in-place"];
+    let refused = site.world.run(&again).expect(22);
+    assert!(refused.error()["error"]["message"].as_str().unwrap().contains("runs here"));
+    site.script("stop");
+    site.world.run(&again).expect(0);
+}

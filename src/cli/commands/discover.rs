@@ -10,7 +10,7 @@ use crate::cli::args::DiscoverArgs;
 use crate::cli::exit::{CliError, Exit, Kind};
 use crate::cli::global::Context;
 use crate::cli::view::PathView;
-use crate::cli::wanted;
+use crate::cli::{service, wanted};
 use crate::host::signal::Interrupt;
 use crate::ops::discover::{Size, sizes};
 use crate::ops::sources::{Wanted, WantedSource, connect_version};
@@ -51,8 +51,8 @@ pub fn run(context: &Context, args: &DiscoverArgs) -> Result<Exit, CliError> {
     let interrupt = Interrupt::install().map_err(failed)?;
     // A repository is named for a snapshot; here it only says what would be left out.
     let repository = context.repository().ok();
-    let units = &context.loaded.config.service.units;
-    let input = wanted::input(context, &args.source, units, repository.as_deref())?;
+    let units = service::configured(context)?.units();
+    let input = wanted::input(context, &args.source, &units, repository.as_deref())?;
     let mut wanted = wanted::wanted(&input)?;
     let version = version(context, &mut wanted);
     context.progress.phase("counting", None);

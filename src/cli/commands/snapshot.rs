@@ -1,6 +1,5 @@
 //! `snapshot`
 
-mod service;
 mod shown;
 
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use crate::cli::config::Precopy;
 use crate::cli::exit::{CliError, Exit, Kind};
 use crate::cli::fault;
 use crate::cli::global::{Context, volatile};
+use crate::cli::service::{self, Chosen};
 use crate::cli::wanted;
 use crate::format::control::HexBytes;
 use crate::format::manifest::{RecordKind, SourceRecord};
@@ -23,7 +23,6 @@ use crate::store::writer::WriteError;
 use crate::window::evidence::Rules;
 use crate::window::phases::{AbortReason, Aborted, ArmError, Plan};
 use crate::window::site_lock::LockError;
-use service::Chosen;
 
 /// Threads that look and read, at most: more do not help a disk.
 const THREADS_MAX: usize = 8;

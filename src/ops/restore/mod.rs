@@ -319,6 +319,8 @@ fn to_directory(
     run.end_of_damage(report.clone())?;
     if !input.dry_run {
         let top = run.dirs.open(&DirNode::root(Vec::new())).map_err(failed)?;
+        // A power cut must not leave a half-written tree without its mark.
+        top.sync_all().map_err(failed)?;
         top.unlink(marker::NAME).map_err(failed)?;
     }
     if let Some(finish) = root_finish {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crate::cli::args::RestoreArgs;
 use crate::cli::exit::{CliError, Kind};
 use crate::cli::global::Context;
+use crate::cli::service::{self, Chosen};
 use crate::host::machine;
 use crate::host::service::{Service, ServiceState};
-use crate::host::systemd::Systemd;
 use crate::ops::sources::{SourcesInput, connect_version, gather};
 use crate::record::snapshot::Snapshot;
 
@@ -37,7 +37,7 @@ pub(super) fn in_place(
         )
         .hint(format!("install Connect {then}, or use --ignore-version")));
     }
-    if let Some(running) = running(context, snapshot) {
+    if let Some(running) = running(context, snapshot)? {
         return Err(CliError::new(Kind::Refused, format!("{running} runs here"))
             .hint("stop the service on every node first"));
     }
@@ -90,16 +90,22 @@ impl Here {
 }
 
 /// A service that the snapshot or the configuration names and that runs here.
-fn running(context: &Context, snapshot: &Snapshot) -> Option<String> {
+fn running(context: &Context, snapshot: &Snapshot) -> Result<Option<String>, CliError> {
     let recorded = snapshot.body().window.iter().flat_map(|w| &w.nodes);
     let recorded = recorded.filter(|n| n.node == "local").map(|n| n.service.clone());
-    let mut units: Vec<String> = recorded.collect();
-    units.extend(context.loaded.config.service.units.clone());
+    let configured = service::configured(context)?;
+    let mut units: Vec<String> = recorded.filter(|s| s.ends_with(".service")).collect();
+    units.extend(configured.units());
     units.sort();
     units.dedup();
-    units.into_iter().filter(|unit| unit.ends_with(".service")).find(|unit| {
-        // Where systemd does not know the unit, or is not there, nothing of it runs.
-        let service = Systemd::new(unit, Arc::clone(&context.clock));
-        service.and_then(|s| s.status()).is_ok_and(|s| s.state == ServiceState::Running)
-    })
+    let of_systemd = Chosen::Units(units).services(context, &snapshot.body().site, false)?;
+    let by_commands = match configured {
+        Chosen::Commands(_) => configured.services(context, &snapshot.body().site, false)?.0,
+        _ => Vec::new(),
+    };
+    let all = of_systemd.0.into_iter().chain(by_commands);
+    // Where systemd does not know the unit, or is not there, nothing of it runs; a service whose
+    // commands cannot tell is the operator's to know.
+    let runs = |s: &Arc<dyn Service>| s.status().is_ok_and(|s| s.state == ServiceState::Running);
+    Ok(all.map(|planned| planned.service).find(runs).map(|service| service.label()))
 }

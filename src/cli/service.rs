@@ -1,4 +1,4 @@
-//! Which service is meant, and how it is reached.
+//! Which service the options and the configuration mean, and how it is reached.
 
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::window::intent::ServiceKind;
 use crate::window::phases::{Mode, PlannedService};
 
 /// What the options and the configuration name.
-pub(super) enum Chosen {
+pub enum Chosen {
     /// Plain directories: no service is touched.
     None,
     /// Units of systemd, in the order of their stops.
@@ -22,10 +22,12 @@ pub(super) enum Chosen {
     Commands(Box<Commands>),
 }
 
-/// Chooses by the options, then the configuration.
-pub(super) fn choose(context: &Context, args: &SnapshotArgs) -> Result<Chosen, CliError> {
-    let config = &context.loaded.config;
-    let remote = config.remote_nodes();
+/// Chooses by the options of `snapshot`, then the configuration.
+///
+/// # Errors
+/// Exit 2 for commands that do not go together, 22 for nodes that cannot be stopped.
+pub fn choose(context: &Context, args: &SnapshotArgs) -> Result<Chosen, CliError> {
+    let remote = context.loaded.config.remote_nodes();
     let plain = args.source.site.is_none() && !args.source.paths.is_empty();
     let service = &args.service;
     let shell = |text: &Option<String>| text.clone().map(CommandLine::Shell);
@@ -58,8 +60,16 @@ pub(super) fn choose(context: &Context, args: &SnapshotArgs) -> Result<Chosen, C
             ),
         ));
     }
+    configured(context)
+}
+
+/// What the configuration alone names.
+///
+/// # Errors
+/// Exit 2 where one of the commands is missing.
+pub fn configured(context: &Context) -> Result<Chosen, CliError> {
     let argv = |words: &Vec<String>| CommandLine::Argv(words.clone());
-    let c = &config.service;
+    let c = &context.loaded.config.service;
     match (c.stop_command.is_empty(), c.start_command.is_empty()) {
         (true, true) => Ok(Chosen::Units(c.units.clone())),
         (false, false) => Ok(Chosen::Commands(Box::new(Commands {
@@ -76,7 +86,8 @@ pub(super) fn choose(context: &Context, args: &SnapshotArgs) -> Result<Chosen, C
 
 impl Chosen {
     /// The units, for their files.
-    pub(super) fn units(&self) -> Vec<String> {
+    #[must_use]
+    pub fn units(&self) -> Vec<String> {
         match self {
             Self::Units(units) => units.clone(),
             _ => Vec::new(),
@@ -84,7 +95,10 @@ impl Chosen {
     }
 
     /// The services and what the window does with them.
-    pub(super) fn services(
+    ///
+    /// # Errors
+    /// Exit 2 for what is not the name of a unit.
+    pub fn services(
         self,
         context: &Context,
         site: &str,
