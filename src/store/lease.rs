@@ -79,14 +79,14 @@ impl<'r> Lease<'r> {
             LeaseBody { id, holder, operation: operation.to_owned(), taken: now, obeys, reads };
         let bytes = repository.seal_control(ObjectKind::Lease, &body)?;
         repository.backend().put_new(&ObjectName::lease(&id), &[&bytes])?;
-        // Listed again behind the lease: a generation that came in between is obeyed as well.
-        let mut condemned = HashSet::new();
-        for number in generations(repository)? {
-            let name = ObjectName::condemned(number);
-            let body: CondemnedBody = repository.get_control(&name, ObjectKind::Condemned)?;
-            condemned.extend(body.packs);
+        match condemned(repository) {
+            Ok(condemned) => Ok(Self { repository, id, condemned, hold }),
+            Err(error) => {
+                // The first error is the one to tell; a lease that stays is cleared by the next run.
+                let _ = remove(repository, &id, hold);
+                Err(error)
+            }
         }
-        Ok(Self { repository, id, condemned, hold })
     }
 
     /// The lease's id.
@@ -114,16 +114,24 @@ impl<'r> Lease<'r> {
         let body =
             LeaseEndBody { id: self.id, by: EndedBy::Holder, manifest: Some(manifest), roots };
         let bytes = self.repository.seal_control(ObjectKind::LeaseEnd, &body)?;
-        match self.repository.backend().put_new(&ObjectName::lease_end(&self.id), &[&bytes]) {
-            Ok(()) => Ok(Ended {
-                repository: self.repository,
-                id: self.id,
-                manifest,
-                hold: self.hold.take(),
-            }),
-            Err(BackendError::Exists(_)) => Err(LeaseError::Broken(self.id)),
-            Err(error) => Err(error.into()),
+        let backend = self.repository.backend();
+        match backend.put_new(&ObjectName::lease_end(&self.id), &[&bytes]) {
+            Ok(()) => {}
+            Err(BackendError::Exists(_)) => return Err(LeaseError::Broken(self.id)),
+            Err(error) => return Err(error.into()),
         }
+        // Who breaks a lease and clears it away takes the end record last: where the lease is gone,
+        // this record came after a breaker's.
+        match backend.len(&ObjectName::lease(&self.id)) {
+            Ok(_) => {}
+            Err(BackendError::NotFound(_)) => {
+                // The next run sweeps an end record that stays.
+                let _ = backend.delete(&ObjectName::lease_end(&self.id));
+                return Err(LeaseError::Broken(self.id));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Ended { repository: self.repository, id: self.id, manifest, hold: self.hold.take() })
     }
 
     /// Gives the lease up: nothing was or will be committed under it.
@@ -167,6 +175,18 @@ fn remove(
         local.forget_hold(id)?;
     }
     Ok(())
+}
+
+/// Packs of all generations. Listed again behind the lease, so that a generation that came in between
+/// is obeyed as well.
+fn condemned(repository: &Repository) -> Result<HashSet<PackId>, LeaseError> {
+    let mut condemned = HashSet::new();
+    for number in generations(repository)? {
+        let name = ObjectName::condemned(number);
+        let body: CondemnedBody = repository.get_control(&name, ObjectKind::Condemned)?;
+        condemned.extend(body.packs);
+    }
+    Ok(condemned)
 }
 
 fn generations(repository: &Repository) -> Result<Vec<u64>, LeaseError> {
@@ -221,6 +241,29 @@ pub fn break_dead(repository: &Repository, id: &LeaseId) -> Result<(), LeaseErro
         Ok(()) | Err(BackendError::Exists(_)) => remove(repository, id, None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Clears end records whose leases are gone: who clears a lease away takes the lease first, so what is
+/// left of it alone has served.
+///
+/// # Errors
+/// The storage's.
+pub fn sweep_ends(repository: &Repository) -> Result<u64, LeaseError> {
+    let listed = repository.backend().list(Space::Leases)?;
+    let leases: HashSet<&str> = listed.iter().map(|(name, _)| name.name()).collect();
+    let mut swept = 0;
+    for (name, _) in &listed {
+        let Some(lease) = name.name().strip_suffix(".end") else { continue };
+        if leases.contains(lease) {
+            continue;
+        }
+        match repository.backend().delete(name) {
+            Ok(()) => swept += 1,
+            Err(BackendError::NotFound(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(swept)
 }
 
 #[cfg(test)]

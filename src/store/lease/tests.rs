@@ -172,3 +172,35 @@ fn chunks_of_a_condemned_pack_are_written_again() {
     assert!(new && second != first, "the chunk lies in a pack that stays");
     assert_eq!(run(), (false, second));
 }
+
+#[test]
+fn a_holder_that_was_broken_and_cleared_away_while_it_slept_commits_nothing() {
+    let repository = made(Arc::new(MemoryBackend::new()));
+    let lease = take(&repository, "asleep");
+    break_dead(&repository, lease.id()).unwrap();
+    assert_eq!(leases(&repository), [""; 0]);
+    assert!(matches!(lease.end(manifest(), vec![]), Err(LeaseError::Broken(_))));
+    assert_eq!(leases(&repository), [""; 0], "no end record of it counts");
+}
+
+#[test]
+fn an_end_record_without_its_lease_is_swept() {
+    let repository = made(Arc::new(MemoryBackend::new()));
+    let (left, lives) = (take(&repository, "here"), take(&repository, "here"));
+    let (left_id, lives_id) = (*left.id(), *lives.id());
+    let _left = left.end(manifest(), vec![]).unwrap();
+    let _lives = lives.end(manifest(), vec![]).unwrap();
+    repository.backend().delete(&ObjectName::lease(&left_id)).unwrap();
+    assert_eq!(sweep_ends(&repository).unwrap(), 1);
+    let name = lives_id.to_hex();
+    assert_eq!(leases(&repository), [name.clone(), format!("{name}.end")]);
+}
+
+#[test]
+fn a_lease_whose_generations_cannot_be_read_is_given_up() {
+    let repository = made(Arc::new(MemoryBackend::new()));
+    repository.backend().put_new(&ObjectName::condemned(1), &[b"nothing of ours"]).unwrap();
+    let taken = Lease::take(&repository, holder("h"), "snapshot", vec![], Timestamp::EPOCH);
+    assert!(taken.is_err());
+    assert_eq!(leases(&repository), [""; 0]);
+}
