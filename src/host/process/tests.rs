@@ -229,3 +229,13 @@ fn many_processes_are_scanned_quickly() {
     eprintln!("{} processes in {took:?}", result.scope.processes_seen);
     assert!(took < std::time::Duration::from_secs(3), "{took:?}");
 }
+
+#[test]
+fn a_process_that_ends_meanwhile_hides_nothing() {
+    let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+    let dir = open_dir(CWD, format!("/proc/{}", child.id())).unwrap();
+    assert!(!text::has_nothing(dir.as_fd()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(text::has_nothing(dir.as_fd()));
+}

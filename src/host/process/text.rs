@@ -3,6 +3,7 @@
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::base::path::printable;
 
@@ -71,9 +72,12 @@ pub(super) const fn allows_writing(flags: u32) -> bool {
 }
 
 /// Whether a process that could not be looked at has no files anyway: one of the kernel's own, or
-/// one that has ended and is not reaped yet.
+/// one that has ended, whether it is reaped or not. The kernel denies the links of one that is gone.
 pub(super) fn has_nothing(dir: BorrowedFd<'_>) -> bool {
-    read(dir, "stat").is_ok_and(|stat| is_empty_process(&stat))
+    match read(dir, "stat") {
+        Ok(stat) => is_empty_process(&stat),
+        Err(error) => matches!(error, Errno::NOENT | Errno::SRCH),
+    }
 }
 
 fn is_empty_process(stat: &[u8]) -> bool {
