@@ -115,7 +115,8 @@ pub struct ServiceArgs {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub max_downtime: Option<Duration>,
 
-    /// How long to wait after the stop for processes to leave the sources [default: 2m]
+    /// How long to wait after the stop for processes to leave the sources [default: 2m; 0 for plain
+    /// directories]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub wait_quiet: Option<Duration>,
 

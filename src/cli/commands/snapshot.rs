@@ -3,6 +3,7 @@
 mod shown;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::path::printable;
 use crate::cli::args::{PrecopyMode, SnapshotArgs};
@@ -21,7 +22,7 @@ use crate::ops::snapshot::{CommitFault, SnapshotError, SnapshotInput, snapshot};
 use crate::ops::sources::{Wanted, connect_version};
 use crate::store::writer::WriteError;
 use crate::window::evidence::Rules;
-use crate::window::phases::{AbortReason, Aborted, ArmError, Plan};
+use crate::window::phases::{AbortReason, Aborted, ArmError, Mode, Plan};
 use crate::window::site_lock::LockError;
 
 /// Threads that look and read, at most: more do not help a disk.
@@ -143,6 +144,8 @@ fn plan_window(
 ) -> Result<Plan, CliError> {
     let config = &context.loaded.config;
     let (services, mode) = chosen.services(context, &wanted.site, args.service.already_stopped)?;
+    // Where nothing is stopped there is nothing that would have to go away behind a stop.
+    let usual = if mode == Mode::NoService { Duration::ZERO } else { config.service.wait_quiet };
     Ok(Plan {
         site: wanted.site.clone(),
         services,
@@ -152,7 +155,7 @@ fn plan_window(
         stop_timeout: config.service.stop_timeout,
         start_timeout: config.service.stop_timeout,
         max_downtime: args.service.max_downtime.unwrap_or(config.service.max_downtime),
-        wait_quiet: args.service.wait_quiet.unwrap_or(config.service.wait_quiet),
+        wait_quiet: args.service.wait_quiet.unwrap_or(usual),
         rules: Rules {
             asserts: config.evidence.assert.clone(),
             allow: config.evidence.allow.iter().map(Into::into).collect(),
