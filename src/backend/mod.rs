@@ -333,6 +333,12 @@ pub trait LocalFacts: Send + Sync {
     /// What the operating system says.
     fn forget_hold(&self, lease: &LeaseId) -> Result<(), BackendError>;
 
+    /// Removes what writers that died have left unfinished; how many files that were.
+    ///
+    /// # Errors
+    /// The storage's.
+    fn sweep(&self) -> Result<u64, BackendError>;
+
     /// The directory, absolute: a source that contains it leaves it out.
     fn root(&self) -> &std::path::Path;
 }

@@ -19,6 +19,8 @@ pub const CHUNK_MAX: usize = 8 << 20;
 pub const LIST_MAX: usize = 1 << 20;
 /// Levels of lists above a file's chunks: each level holds at least 8 references.
 pub const LIST_LEVELS_MAX: u8 = 12;
+/// Bytes of one name: what Linux's own file systems take.
+pub const NAME_MAX: usize = 255;
 /// Bytes of one encoded tree entry.
 pub const ENTRY_MAX: usize = 64 << 10;
 /// Names in one page of a directory.
@@ -51,6 +53,8 @@ pub const SLOT_FACTS_MAX: u32 = 4 << 10;
 pub const SLOT_LABEL_MAX: usize = 200;
 /// Problems kept in a manifest; the count of all is kept beside them.
 pub const MANIFEST_PROBLEMS_MAX: usize = 10_000;
+/// Bytes of paths and texts of the problems that a manifest names; the rest is counted.
+pub const MANIFEST_PROBLEM_BYTES_MAX: usize = 8 << 20;
 /// Argon2id: memory in KiB accepted from a key slot.
 pub const ARGON2_MEMORY_KIB_MAX: u32 = 1 << 20;
 /// Argon2id: passes accepted from a key slot.

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::digest::{self, Digest};
 use super::file::contents;
 use super::plan::ReadPlan;
+use crate::base::limits;
 use crate::base::path::join;
 use crate::base::time::Timestamp;
 use crate::format::segment::{ChunkKey, chunk_key};
-use crate::format::tree::{Entry, Node};
+use crate::format::tree::Entry;
 use crate::host::fs::{Attributes, InodeKind, SourceDir, SourceFs, Stat, Volume};
 use crate::store::accelerator::{DirRecord, Generation};
 use crate::store::reader::{ReadError, Reader};
@@ -295,6 +296,15 @@ impl Looker<'_> {
         };
         let ask = self.plan.may_leave_out_in(&target.path);
         for raw in names {
+            if raw.name.len() > limits::NAME_MAX {
+                let said = format!(
+                    "its name has {} bytes, and {} can be kept",
+                    raw.name.len(),
+                    limits::NAME_MAX
+                );
+                listing.problems.push((join(&target.path, &raw.name), said));
+                continue;
+            }
             match dir.stat(&raw.name) {
                 Ok(stat) => self.note(&mut listing, target, raw.name, stat, ask),
                 Err(e) => {
@@ -368,9 +378,6 @@ impl Looker<'_> {
 
     /// Whether the repository has all chunks of an entry's own content.
     fn is_whole(&self, entry: &Entry) -> Result<bool, ReadError> {
-        if matches!(entry.node, Node::Dir { .. }) {
-            return Ok(true);
-        }
         let mut whole = true;
         for content in contents(entry) {
             let walked = self.reader.walk_content(content, &mut |_, chunk| {

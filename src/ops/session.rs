@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::backend::latch::Latched;
 use crate::backend::local::LocalBackend;
 use crate::backend::{Backend, BackendError};
+use crate::base::id::LeaseId;
 use crate::format::control::Holder;
 use crate::host::entropy::{Entropy, SystemEntropy};
 use crate::host::machine;
@@ -105,6 +106,11 @@ impl Session {
     /// [`SessionError`].
     pub fn sync(&mut self) -> Result<SyncReport, SessionError> {
         let report = self.accelerator.sync(&self.repository)?;
+        if report.rebuilt {
+            let said = "an index segment that was known here is gone: the local index was built anew, \
+                        and all files are looked up again";
+            self.warnings.push(said.into());
+        }
         for (name, error) in &report.damaged {
             self.warnings.push(format!("{name} cannot be read: {error}"));
         }
@@ -132,17 +138,22 @@ pub fn holder() -> Result<Holder, SessionError> {
 
 /// Clears leases whose holders on this machine are known to be dead, and what is left of cleared ones.
 ///
+/// Returns what should be said of leases that cannot be read: they hold nobody back who only adds.
+///
 /// # Errors
-/// The storage's; a damaged lease.
-pub fn clear_dead_leases(repository: &Repository) -> Result<u64, SessionError> {
+/// The storage's; a lease of a newer version.
+pub fn clear_dead_leases(repository: &Repository) -> Result<Vec<String>, SessionError> {
     let host = machine::hostname().map_err(SessionError::Machine)?;
-    let mut cleared = 0;
-    for found in lease::list(repository, &host)? {
-        if found.dead {
-            lease::break_dead(repository, &found.body.id)?;
-            cleared += 1;
-        }
+    let leases = lease::list(repository, &host)?;
+    for found in leases.found.iter().filter(|found| found.dead) {
+        lease::break_dead(repository, &found.body.id)?;
     }
     lease::sweep_ends(repository)?;
-    Ok(cleared)
+    if let Some(local) = repository.backend().local() {
+        local.sweep()?;
+    }
+    let said = |(id, _, why): &(LeaseId, bool, String)| {
+        format!("the lease {id} cannot be read ({why}): `cabk unlock` clears it away")
+    };
+    Ok(leases.unreadable.iter().map(said).collect())
 }

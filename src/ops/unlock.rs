@@ -1,6 +1,7 @@
 //! `unlock`: removing leases whose holders are gone.
 
 use super::session::SessionError;
+use crate::base::id::LeaseId;
 use crate::format::control::LeaseBody;
 use crate::host::machine;
 use crate::store::lease;
@@ -15,17 +16,26 @@ pub struct Unlocked {
     pub alive: Vec<LeaseBody>,
     /// Of other machines, of which nothing is known.
     pub unknown: Vec<LeaseBody>,
+    /// Removed although they could not be read, because nobody on this machine holds them.
+    pub unreadable: Vec<LeaseId>,
 }
 
 /// Removes the leases of this machine whose holders are dead and, where the operator says that
 /// nobody is alive there, those of another machine. A living holder of this machine is never broken.
 ///
 /// # Errors
-/// The storage's; a damaged lease.
+/// The storage's; a lease of a newer version.
 pub fn unlock(repository: &Repository, host: Option<&str>) -> Result<Unlocked, SessionError> {
     let here = machine::hostname().map_err(SessionError::Machine)?;
     let mut done = Unlocked::default();
-    for found in lease::list(repository, &here)? {
+    let leases = lease::list(repository, &here)?;
+    for (id, held, _) in leases.unreadable {
+        if !held {
+            lease::break_dead(repository, &id)?;
+            done.unreadable.push(id);
+        }
+    }
+    for found in leases.found {
         let local = repository.backend().local().is_some() && found.body.holder.host == here;
         let named = !local && host.is_some_and(|host| found.body.holder.host == host);
         if found.dead || named {
@@ -37,5 +47,6 @@ pub fn unlock(repository: &Repository, host: Option<&str>) -> Result<Unlocked, S
             done.unknown.push(found.body);
         }
     }
+    lease::sweep_ends(repository)?;
     Ok(done)
 }

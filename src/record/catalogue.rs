@@ -69,7 +69,7 @@ impl Record {
     /// Whether it can be restored: a snapshot whose evidence all held, and nothing else.
     #[must_use]
     pub fn is_restorable(&self) -> bool {
-        self.kind == RecordKind::Snapshot
+        self.kind == RecordKind::Snapshot && self.evidence_held()
     }
 
     /// Whether each check of the evidence that decides the kind held.
@@ -104,10 +104,11 @@ pub fn listed(repository: &Repository) -> Result<HashSet<ManifestId>, Repository
     Ok(ids)
 }
 
-/// Reads all manifests and notes. A damaged one is listed as such; it does not hide the others.
+/// Reads all manifests and notes. One that is damaged, or that the disk does not give back, is listed
+/// as such; it does not hide the others.
 ///
 /// # Errors
-/// The storage's; a manifest of a newer version of cabk.
+/// Where the storage cannot list; a manifest of a newer version of cabk.
 pub fn load(repository: &Repository) -> Result<Catalogue, RepositoryError> {
     let mut catalogue = Catalogue::default();
     for (space, object, kind) in [
@@ -118,10 +119,7 @@ pub fn load(repository: &Repository) -> Result<Catalogue, RepositoryError> {
             match read_manifest(repository, &name, object, kind) {
                 Ok(record) => catalogue.records.push(record),
                 Err(RepositoryError::Backend(BackendError::NotFound(_))) => {}
-                Err(
-                    error @ (RepositoryError::Newer { .. }
-                    | RepositoryError::Backend(BackendError::Io { .. })),
-                ) => return Err(error),
+                Err(error @ RepositoryError::Newer { .. }) => return Err(error),
                 Err(error) => catalogue.damaged.push((name, with_source(&error))),
             }
         }

@@ -18,7 +18,8 @@ pub enum Commitment {
     Capture(Box<ManifestBody>),
 }
 
-/// What went wrong with a commit. Nothing was committed.
+/// What went wrong with a commit. Nothing was committed, unless the error says that this is not
+/// known.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
     /// The lease.
@@ -27,6 +28,15 @@ pub enum CommitError {
     /// The repository.
     #[error(transparent)]
     Repository(#[from] RepositoryError),
+    /// The manifest was put, and the storage then reported an error: it is there, or was there for a
+    /// moment.
+    #[error("the manifest {id} may have been committed")]
+    Uncertain {
+        /// The manifest.
+        id: ManifestId,
+        /// What the storage said.
+        source: BackendError,
+    },
 }
 
 /// A committed manifest.
@@ -69,7 +79,13 @@ pub fn commit(
     match repository.backend().put_new(&name, &[&bytes]) {
         // The name is the hash of the bytes.
         Ok(()) | Err(BackendError::Exists(_)) => {}
-        Err(error) => return Err(RepositoryError::from(error).into()),
+        Err(source) => {
+            return Err(match repository.backend().len(&name) {
+                // Refused before anything was there under its name.
+                Err(BackendError::NotFound(_)) => RepositoryError::from(source).into(),
+                _ => CommitError::Uncertain { id, source },
+            });
+        }
     }
     memory.remember(&body.site, id, body.sequence);
     let left = ended.clear().err();

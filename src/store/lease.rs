@@ -77,9 +77,10 @@ impl<'r> Lease<'r> {
         };
         let body =
             LeaseBody { id, holder, operation: operation.to_owned(), taken: now, obeys, reads };
-        let bytes = repository.seal_control(ObjectKind::Lease, &body)?;
-        repository.backend().put_new(&ObjectName::lease(&id), &[&bytes])?;
-        match condemned(repository) {
+        let put = repository.seal_control(ObjectKind::Lease, &body).and_then(|bytes| {
+            Ok(repository.backend().put_new(&ObjectName::lease(&id), &[&bytes])?)
+        });
+        match put.map_err(LeaseError::from).and_then(|()| condemned(repository)) {
             Ok(condemned) => Ok(Self { repository, id, condemned, hold }),
             Err(error) => {
                 // The first error is the one to tell; a lease that stays is cleared by the next run.
@@ -203,13 +204,23 @@ pub struct FoundLease {
     pub dead: bool,
 }
 
+/// All leases.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Leases {
+    /// Those that can be read.
+    pub found: Vec<FoundLease>,
+    /// Those that cannot, by name: whether a process of this machine holds the lock of one, and why
+    /// it cannot be read.
+    pub unreadable: Vec<(LeaseId, bool, String)>,
+}
+
 /// Lists all leases. A holder is known dead where the lease is of `host` and nobody on this machine
 /// holds its lock.
 ///
 /// # Errors
-/// The storage's; damage of a lease.
-pub fn list(repository: &Repository, host: &str) -> Result<Vec<FoundLease>, LeaseError> {
-    let mut found = Vec::new();
+/// The storage's, where it cannot list; a lease of a newer version of cabk.
+pub fn list(repository: &Repository, host: &str) -> Result<Leases, LeaseError> {
+    let mut leases = Leases::default();
     for (name, _) in repository.backend().list(Space::Leases)? {
         if name.name().ends_with(".end") {
             continue;
@@ -218,15 +229,24 @@ pub fn list(repository: &Repository, host: &str) -> Result<Vec<FoundLease>, Leas
             Ok(body) => body,
             // Ended and cleared between listing and reading.
             Err(RepositoryError::Backend(BackendError::NotFound(_))) => continue,
-            Err(error) => return Err(error.into()),
+            Err(error @ RepositoryError::Newer { .. }) => return Err(error.into()),
+            Err(error) => {
+                let Ok(id) = LeaseId::parse(name.name()) else { continue };
+                let held = match repository.backend().local() {
+                    Some(local) => local.is_held(&id)?,
+                    None => true,
+                };
+                leases.unreadable.push((id, held, error.to_string()));
+                continue;
+            }
         };
         let dead = match repository.backend().local() {
             Some(local) if body.holder.host == host => !local.is_held(&body.id)?,
             _ => false,
         };
-        found.push(FoundLease { body, dead });
+        leases.found.push(FoundLease { body, dead });
     }
-    Ok(found)
+    Ok(leases)
 }
 
 /// Breaks a lease whose holder is dead: writes the breaker's end record (or finds the holder's) and

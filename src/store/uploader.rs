@@ -67,14 +67,24 @@ impl Uploader {
         while let Ok(order) = inbox.recv() {
             match order {
                 Order::Put(pack) => {
-                    self.put(*pack)?;
+                    if let Err(error) = self.put(*pack) {
+                        // What was put is whole: the next run finds it, unless the storage failed.
+                        if matches!(error, WriteError::MinFree { .. }) {
+                            self.publish()?;
+                        }
+                        return Err(error);
+                    }
                     let late = self.clock.monotonic().saturating_sub(self.last) > PUBLISH_AFTER;
                     if self.unpublished.len() >= PUBLISH_PACKS || late {
                         self.publish()?;
                     }
                 }
                 Order::Publish(done) => {
-                    self.publish()?;
+                    if let Err(error) = self.publish() {
+                        // The reason is there before whoever asked learns of it.
+                        self.shared.fail_for(error);
+                        return Err(WriteError::GivenUp);
+                    }
                     // Whoever asked may be gone; then nobody needs the answer.
                     let _ = done.send(());
                 }

@@ -334,7 +334,9 @@ impl Worker<'_> {
         shared.bytes_new.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         let target = self.target(class);
         let block = &mut self.blocks[usize::from(class.code()) - 1];
-        if !block.plain.is_empty() && block.plain.len() + bytes.len() > target {
+        let full = block.chunks.len() >= limits::BLOCK_CHUNKS_MAX
+            || (!block.plain.is_empty() && block.plain.len() + bytes.len() > target);
+        if full {
             self.close(class)?;
         }
         let block = &mut self.blocks[usize::from(class.code()) - 1];

@@ -176,3 +176,30 @@ fn one_window_a_site_and_lock_wait_waits() {
     assert!(world.path("running").exists() && !world.has_intent());
     assert_eq!(world.leases(), [""; 0]);
 }
+
+#[test]
+fn invariant_7_a_lost_index_segment_is_made_good_by_the_next_run() {
+    for one_more in [false, true] {
+        let world = World::new();
+        for n in 0..20u8 {
+            world.put(&format!("d{}/f{n}", n % 3), vec![n; 20_000 + usize::from(n)]);
+        }
+        past_the_grain();
+        world.snapshot(NONE).expect(0);
+        let segment = std::fs::read_dir(world.path("repo/index")).unwrap().next().unwrap().unwrap();
+        std::fs::remove_file(segment.path()).unwrap();
+        if one_more {
+            world.put("d1/more", "x");
+            past_the_grain();
+        }
+        let again = world.snapshot(NONE).expect(0);
+        assert!(again.stderr.contains("built anew"), "{}", again.stderr);
+        let inside = world.look();
+        let kept = kept(&inside, again.id(), &bytes(&world.source()));
+        let found = differences(&disk(&world.source()), &kept, Also::default());
+        assert!(found.is_empty(), "{}", found.join("\n"));
+        world
+            .run(&["restore", again.id(), "--target", world.path("out").to_str().unwrap()])
+            .expect(0);
+    }
+}

@@ -55,6 +55,10 @@ impl LocalFacts for LocalBackend {
             .map_err(|source| errors::changing("remove", shown(lease), source))
     }
 
+    fn sweep(&self) -> Result<u64, BackendError> {
+        self.sweep_tmp()
+    }
+
     fn root(&self) -> &Path {
         &self.root
     }

@@ -165,11 +165,11 @@ impl LocalBackend {
     ///
     /// # Errors
     /// What the operating system says; [`BackendError::ReadOnly`] among it.
-    pub fn sweep_tmp(&self) -> Result<u64, BackendError> {
-        self.sweep().map_err(|source| errors::changing("sweep", TMP.to_owned(), source))
+    pub(super) fn sweep_tmp(&self) -> Result<u64, BackendError> {
+        self.sweep_files().map_err(|source| errors::changing("sweep", TMP.to_owned(), source))
     }
 
-    fn sweep(&self) -> io::Result<u64> {
+    fn sweep_files(&self) -> io::Result<u64> {
         let tmp = self.side_dir(TMP)?;
         let mut removed = 0;
         for name in list::names(&tmp)? {

@@ -25,6 +25,7 @@ struct Done {
     removed: Vec<Row>,
     alive: Vec<Row>,
     unknown: Vec<Row>,
+    unreadable: Vec<String>,
 }
 
 fn rows(leases: Vec<LeaseBody>) -> Vec<Row> {
@@ -45,13 +46,20 @@ fn rows(leases: Vec<LeaseBody>) -> Vec<Row> {
 pub fn run(context: &Context, args: &UnlockArgs) -> Result<Exit, CliError> {
     let session = context.session()?;
     let done = unlock::unlock(&session.repository, args.host.as_deref())?;
-    let result =
-        Done { removed: rows(done.removed), alive: rows(done.alive), unknown: rows(done.unknown) };
+    let result = Done {
+        removed: rows(done.removed),
+        alive: rows(done.alive),
+        unknown: rows(done.unknown),
+        unreadable: done.unreadable.iter().map(|id| id.to_hex()).collect(),
+    };
     context.out().finish(&result, |to| {
         write_rows(to, "removed", &result.removed)?;
         write_rows(to, "in use, left alone", &result.alive)?;
         write_rows(to, "of another machine, left alone (see --host)", &result.unknown)?;
-        if result.removed.is_empty() {
+        for id in &result.unreadable {
+            writeln!(to, "removed {id}, which could not be read")?;
+        }
+        if result.removed.is_empty() && result.unreadable.is_empty() {
             writeln!(to, "There was nothing to remove.")?;
         }
         Ok(())

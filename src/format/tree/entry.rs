@@ -3,6 +3,7 @@
 use super::attributes::Meta;
 use super::layout::{Layout, decode_layout, encode_layout};
 use crate::base::id::{ChunkId, ContentHash};
+use crate::base::limits;
 use crate::format::content::Content;
 use crate::format::wire::{DecodeError, Reader, put_bytes, put_varint};
 
@@ -114,7 +115,7 @@ impl Entry {
     pub fn decode(bytes: &[u8], empty: &ContentHash) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let kind = reader.u8("entry")?;
-        let name = reader.bytes(255, "entry name")?.to_vec();
+        let name = reader.bytes(limits::NAME_MAX, "entry name")?.to_vec();
         let meta = Meta::decode(&mut reader)?;
         let node = decode_node(kind, &mut reader, empty)?;
         reader.end("entry")?;

@@ -71,14 +71,25 @@ pub(super) fn is_damage(error: &ReadError) -> bool {
         | ReadError::Block { .. }
         | ReadError::Content { .. }
         | ReadError::Decode { .. } => true,
-        ReadError::Repository(error) => matches!(
-            error,
-            RepositoryError::Damaged { .. }
-                | RepositoryError::Forged { .. }
-                | RepositoryError::Backend(BackendError::NotFound(_) | BackendError::Short { .. })
-        ),
+        ReadError::Repository(error) => {
+            matches!(
+                error,
+                RepositoryError::Damaged { .. }
+                    | RepositoryError::Forged { .. }
+                    | RepositoryError::Backend(
+                        BackendError::NotFound(_) | BackendError::Short { .. }
+                    )
+            ) || is_bad_sector(error)
+        }
         ReadError::Accelerator(_) => false,
     }
+}
+
+/// Whether the disk does not give an object back: damage of that object, not of all others.
+fn is_bad_sector(error: &RepositoryError) -> bool {
+    const EIO: i32 = 5;
+    matches!(error, RepositoryError::Backend(BackendError::Io { source, .. })
+        if source.raw_os_error() == Some(EIO))
 }
 
 /// What an error of the operating system means for the rest of the restore.

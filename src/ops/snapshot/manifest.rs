@@ -128,17 +128,22 @@ impl Maker<'_> {
             root: HexBytes(root),
             owners: self.owners(forest),
             summary: self.summary(forest),
-            problems: seen
-                .problems
-                .iter()
-                .take(limits::MANIFEST_PROBLEMS_MAX)
-                .map(problem)
-                .collect(),
+            problems: first(&seen.problems).iter().map(problem).collect(),
             problems_total: seen.problems.len() as u64,
             extra_roots: vec![],
             warnings: self.input.warnings.clone(),
         }
     }
+}
+
+/// As many problems as a manifest names; all are counted.
+fn first(all: &[(Vec<u8>, String)]) -> &[(Vec<u8>, String)] {
+    let mut bytes = 0;
+    let fits = all.iter().take(limits::MANIFEST_PROBLEMS_MAX).take_while(|(path, text)| {
+        bytes += path.len() + text.len();
+        bytes <= limits::MANIFEST_PROBLEM_BYTES_MAX
+    });
+    &all[..fits.count()]
 }
 
 /// The chunks that a manifest's root names.

@@ -126,7 +126,7 @@ pub enum SnapshotError {
     #[error(transparent)]
     Memory(#[from] MemoryError),
     /// The commit. The service runs again as the window says.
-    #[error("nothing was committed")]
+    #[error("{}", source.outcome())]
     Commit {
         /// What went wrong.
         source: Box<CommitFault>,
@@ -144,6 +144,16 @@ pub enum CommitFault {
     /// The manifest.
     #[error(transparent)]
     Commit(#[from] CommitError),
+}
+
+impl CommitFault {
+    /// What the fault means for what was to be committed.
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::Commit(CommitError::Uncertain { .. }) => "the commit failed at its last step",
+            _ => "nothing was committed",
+        }
+    }
 }
 
 macro_rules! through_session {
@@ -194,7 +204,7 @@ pub fn snapshot(
     let lock = SiteLock::acquire(&store, &site, input.lock_wait, clock, interrupt)?;
     let mut warnings = begin::recover_first(&store, &lock, input)?;
 
-    session::clear_dead_leases(&session.repository)?;
+    warnings.extend(session::clear_dead_leases(&session.repository)?);
     let repository = Arc::clone(&session.repository);
     // Not even a lease is put where there is no room.
     check_free(&repository, input.min_free, 0)?;

@@ -148,6 +148,24 @@ impl Accelerator {
         Ok(all.into_iter().filter(|(_, m)| listed.contains(m)).map(|(g, _)| g).collect())
     }
 
+    /// No record is believed any more without looking its chunks up: the index is not what it was
+    /// when they were written. Numbers stay, so that none is given twice.
+    ///
+    /// # Errors
+    /// redb's.
+    pub fn disbelieve(&self) -> Result<(), AcceleratorError> {
+        let numbers: Vec<u32> = self.generations()?.into_keys().map(|g| g.0).collect();
+        let lost = |e: redb::Error| redb_error(&self.path, e);
+        let write = self.db.begin_write().map_err(|e| lost(e.into()))?;
+        {
+            let mut table = write.open_table(tables::GENERATIONS).map_err(|e| lost(e.into()))?;
+            for number in numbers {
+                table.insert(number, [0; 32]).map_err(|e| lost(e.into()))?;
+            }
+        }
+        write.commit().map_err(|e| lost(e.into()))
+    }
+
     fn generations(&self) -> Result<HashMap<Generation, ManifestId>, AcceleratorError> {
         let lost = |e: redb::Error| redb_error(&self.path, e);
         let read = self.db.begin_read().map_err(|e| lost(e.into()))?;

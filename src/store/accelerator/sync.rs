@@ -48,6 +48,8 @@ impl Accelerator {
         let mut report = SyncReport::default();
         let mut have = known.clone();
         if !known.is_subset(&listed_set) {
+            // First, so that no end in between leaves records believed whose chunks are not known.
+            self.disbelieve()?;
             self.forget_chunks()?;
             have.clear();
             report.rebuilt = !known.is_empty();
@@ -58,11 +60,15 @@ impl Accelerator {
                     self.add(&id, &segment)?;
                     report.added += 1;
                 }
-                Err(RepositoryError::Backend(e @ BackendError::Io { .. })) => {
-                    return Err(Box::new(RepositoryError::from(e)).into());
-                }
+                // Somebody else merged or cleared it away since the listing.
+                Err(RepositoryError::Backend(BackendError::NotFound(_))) => {}
+                // What it names may be whole: that is no damage, and nothing is to be done about it.
+                Err(error @ RepositoryError::Newer { .. }) => return Err(Box::new(error).into()),
                 Err(error) => report.damaged.push((ObjectName::segment(&id), error.to_string())),
             }
+        }
+        if !report.damaged.is_empty() {
+            self.disbelieve()?;
         }
         Ok(report)
     }

@@ -95,7 +95,7 @@ fn the_dead_are_known_on_their_own_machine_only() {
     let alive = take(&repository, "here");
     let gone = *take(&repository, "here").id();
     let elsewhere = *take(&repository, "elsewhere").id();
-    let found = list(&repository, "here").unwrap();
+    let found = list(&repository, "here").unwrap().found;
     assert_eq!(found.len(), 3);
     let dead: Vec<LeaseId> = found.iter().filter(|f| f.dead).map(|f| f.body.id).collect();
     assert_eq!(dead, [gone]);
@@ -203,4 +203,19 @@ fn a_lease_whose_generations_cannot_be_read_is_given_up() {
     let taken = Lease::take(&repository, holder("h"), "snapshot", vec![], Timestamp::EPOCH);
     assert!(taken.is_err());
     assert_eq!(leases(&repository), [""; 0]);
+}
+
+#[test]
+fn a_lease_that_cannot_be_read_hides_no_other_and_can_be_cleared() {
+    let dir = tempfile::tempdir().unwrap();
+    let repository = made(Arc::new(LocalBackend::create(&dir.path().join("r")).unwrap()));
+    let alive = take(&repository, "here");
+    let torn = LeaseId::from_array([3; 16]);
+    repository.backend().put_new(&ObjectName::lease(&torn), &[b"torn"]).unwrap();
+    let leases_found = list(&repository, "here").unwrap();
+    assert_eq!(leases_found.found.len(), 1);
+    assert!(matches!(&leases_found.unreadable[..], [(id, false, _)] if *id == torn));
+    break_dead(&repository, &torn).unwrap();
+    assert_eq!(leases(&repository), [alive.id().to_hex()]);
+    alive.release().unwrap();
 }

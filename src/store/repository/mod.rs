@@ -31,6 +31,14 @@ pub enum RepositoryError {
     /// The storage.
     #[error(transparent)]
     Backend(#[from] BackendError),
+    /// A control object would be larger than it could be read again.
+    #[error("the {what} would have {bytes} bytes, more than can be read again")]
+    TooLarge {
+        /// Its kind.
+        what: &'static str,
+        /// Plain bytes of its body.
+        bytes: usize,
+    },
     /// An object is damaged.
     #[error("{object} is damaged")]
     Damaged {
@@ -204,13 +212,19 @@ impl Repository {
         let control = Control { header, repo: self.id, slot: None, sealed: Vec::new() };
         let lost = |source| RepositoryError::Damaged { object: kind.words().into(), source };
         let mut control = control;
-        let mut sealed = pack_body(&to_body(body).map_err(lost)?);
+        let plain = to_body(body).map_err(lost)?;
+        let mut sealed = pack_body(&plain);
         self.object_key(&control.header, &control.clear())
             .map_err(lost)?
             .seal(0, &mut sealed)
             .map_err(|source| RepositoryError::Forged { object: kind.words().into(), source })?;
         control.sealed = sealed;
-        Ok(control.encode())
+        let bytes = control.encode();
+        // What could not be read again is not written.
+        if plain.len() > BODY_PLAIN_MAX || bytes.len() as u64 > object_max(kind) {
+            return Err(RepositoryError::TooLarge { what: kind.words(), bytes: plain.len() });
+        }
+        Ok(bytes)
     }
 
     /// Opens the bytes of a control object.
@@ -244,11 +258,7 @@ impl Repository {
         name: &ObjectName,
         kind: ObjectKind,
     ) -> Result<T, RepositoryError> {
-        let max = match kind {
-            ObjectKind::Snapshot | ObjectKind::Capture => limits::MANIFEST_MAX,
-            _ => limits::CONTROL_MAX,
-        };
-        self.open_control(name, kind, &self.backend.get(name, max)?)
+        self.open_control(name, kind, &self.backend.get(name, object_max(kind))?)
     }
 
     /// Bytes of all objects.
@@ -261,6 +271,14 @@ impl Repository {
             sum += self.backend.list(space)?.iter().map(|(_, len)| len).sum::<u64>();
         }
         Ok(sum)
+    }
+}
+
+/// Bytes that a control object of a kind may have.
+fn object_max(kind: ObjectKind) -> u64 {
+    match kind {
+        ObjectKind::Snapshot | ObjectKind::Capture => limits::MANIFEST_MAX,
+        _ => limits::CONTROL_MAX,
     }
 }
 

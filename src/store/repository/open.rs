@@ -267,7 +267,13 @@ fn open_config(
         .open(0, &mut body)
         .map_err(|source| RepositoryError::Forged { object: object.to_string(), source })?;
     let wrong = |source: DecodeError| RepositoryError::decoding(object, source);
-    from_body(&unpack_body(&body).map_err(wrong)?, "configuration").map_err(wrong)
+    let config: ConfigBody =
+        from_body(&unpack_body(&body).map_err(wrong)?, "configuration").map_err(wrong)?;
+    // An older one under a higher number would take back what was changed since.
+    if Copy2::BOTH.iter().all(|copy| ObjectName::config(config.number, *copy) != *object) {
+        return Err(wrong(DecodeError::Invalid { what: "the number of the configuration" }));
+    }
+    Ok(config)
 }
 
 impl Repository {

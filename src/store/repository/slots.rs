@@ -215,17 +215,35 @@ impl Repository {
         let (Some(slot), None) = (found.next(), found.next()) else {
             return Err(RepositoryError::NoSuchKey(prefix.to_owned()));
         };
-        if slots.len() == 1 {
+        // A slot that does not open for this master key is another repository's, or planted.
+        let others = |all: &[KeySlot]| all.iter().any(|s| s.id != slot.id && s.facts.is_some());
+        if !others(&slots) {
             return Err(RepositoryError::LastKey);
         }
         let id = KeyId::parse(&slot.id).map_err(|_| RepositoryError::NoSuchKey(prefix.into()))?;
+        let mut bytes = None;
         for copy in Copy2::BOTH {
-            match self.backend.delete(&ObjectName::key(&id, copy)) {
+            let name = ObjectName::key(&id, copy);
+            bytes = bytes.or(self.backend.get(&name, limits::CONTROL_MAX).ok());
+            match self.backend.delete(&name) {
                 Ok(()) | Err(BackendError::NotFound(_)) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(slot.id.clone())
+        // Somebody else may have removed the others at the same moment: then this one comes back.
+        let left = match self.slots() {
+            Ok(left) => others(&left),
+            Err(_) => false,
+        };
+        match (left, bytes) {
+            (false, Some(bytes)) => {
+                for copy in Copy2::BOTH {
+                    self.backend.put_new(&ObjectName::key(&id, copy), &[&bytes])?;
+                }
+                Err(RepositoryError::LastKey)
+            }
+            _ => Ok(slot.id.clone()),
+        }
     }
 
     /// The master key for a paper copy: `cabk1-`, its digits in groups, and a checksum. Whoever has

@@ -234,3 +234,47 @@ fn bodies_of_all_sizes_go_and_come() {
     bomb.truncate(bomb.len() - 1);
     assert!(unpack_body(&bomb).is_err());
 }
+
+#[test]
+fn a_slot_that_does_not_belong_here_is_no_way_back_in() {
+    let (backend, other) = (MemoryBackend::new(), MemoryBackend::new());
+    let repository = made(&backend, Some(&password("right")), None);
+    let foreign = made(&other, Some(&password("another")), None);
+    let planted = slot_ids(&foreign)[0];
+    for copy in Copy2::BOTH {
+        let bytes = foreign.backend().get(&ObjectName::key(&planted, copy), 1 << 20).unwrap();
+        repository.backend().put_new(&ObjectName::key(&planted, copy), &[&bytes]).unwrap();
+    }
+    let own = slot_ids(&repository).into_iter().find(|id| *id != planted).unwrap();
+    let removed = repository.remove_slot(&own.to_hex());
+    assert!(matches!(removed, Err(RepositoryError::LastKey)));
+    opened(&backend, Some("right")).unwrap();
+}
+
+#[test]
+fn an_older_configuration_under_a_higher_number_counts_for_nothing() {
+    let backend = MemoryBackend::new();
+    let repository = made(&backend, Some(&password("right")), None);
+    let number = repository.config().number;
+    for copy in Copy2::BOTH {
+        let bytes = repository.backend().get(&ObjectName::config(number, copy), 1 << 20).unwrap();
+        let later = ObjectName::config(number + 7, copy);
+        repository.backend().put_new(&later, &[&bytes]).unwrap();
+    }
+    let found = opened(&backend, Some("right"));
+    assert!(found.is_err(), "what was changed since would be taken back in silence");
+}
+
+#[test]
+fn what_could_not_be_read_again_is_not_written() {
+    let repository = made(&MemoryBackend::new(), None, None);
+    let long = vec![ManifestId::from_array([1; 32]).to_hex(); 40_000];
+    let sealed = repository.seal_control(ObjectKind::Note, &long);
+    // The text compresses well: what counts is what lies in the repository.
+    assert!(sealed.is_ok_and(|bytes| bytes.len() < 1 << 20));
+    let mut noise = vec![0; 3 << 20];
+    blake3::Hasher::new().finalize_xof().fill(&mut noise);
+    let hex = crate::format::control::HexBytes(noise);
+    let sealed = repository.seal_control(ObjectKind::Note, &hex);
+    assert!(matches!(sealed, Err(RepositoryError::TooLarge { .. })), "{sealed:?}");
+}

@@ -5,7 +5,11 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::io::Errno;
 
+use crate::base::limits;
 use crate::host::fs::{Attributes, ioctl};
+
+/// Bytes that a pair's lengths take at most where attributes are kept.
+const PAIR_MAX: usize = 16;
 
 /// How often a list that moved under the reader is read again.
 const TRIES: u32 = 16;
@@ -114,6 +118,7 @@ fn read_once(holder: Holder<'_>, found: &mut Attributes) -> Result<(), Errno> {
         Err(other) => return Err(other),
     };
     let mut buf = vec![0; 4096];
+    let mut total = 0;
     for name in names.split(|&b| b == 0).filter(|name| !name.is_empty()) {
         let got = match holder.get(name, &mut buf) {
             Err(Errno::RANGE) if buf.len() < VALUE_MAX => {
@@ -123,7 +128,16 @@ fn read_once(holder: Holder<'_>, found: &mut Attributes) -> Result<(), Errno> {
             other => other,
         };
         match got {
-            Ok(len) => found.xattrs.push((name.to_vec(), buf[..len].to_vec())),
+            Ok(len) if total + name.len() + len + PAIR_MAX > limits::XATTR_TOTAL_MAX => {
+                found.unread.push((
+                    format!("extended attribute {}", String::from_utf8_lossy(name)),
+                    io::ErrorKind::FileTooLarge,
+                ));
+            }
+            Ok(len) => {
+                total += name.len() + len + PAIR_MAX;
+                found.xattrs.push((name.to_vec(), buf[..len].to_vec()));
+            }
             Err(moved @ (Errno::NODATA | Errno::INTR)) => return Err(moved),
             Err(other) => found.unread.push((
                 format!("extended attribute {}", String::from_utf8_lossy(name)),
