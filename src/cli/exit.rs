@@ -178,8 +178,8 @@ pub struct CliError {
 struct ErrorBody<'a> {
     code: &'a str,
     message: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<&'a str>,
+    /// Empty where nothing is known that may help.
+    hint: &'a str,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     causes: &'a [String],
 }
@@ -235,7 +235,7 @@ impl CliError {
                 error: ErrorBody {
                     code: self.code,
                     message: &self.message,
-                    hint: self.hint.as_deref(),
+                    hint: self.hint.as_deref().unwrap_or_default(),
                     causes: &self.causes,
                 },
             };

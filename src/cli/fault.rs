@@ -170,8 +170,14 @@ pub fn key(error: &KeyVerbError) -> CliError {
 /// An error of what this client remembers.
 #[must_use]
 pub fn memory(error: &MemoryError) -> CliError {
-    CliError::from_error(Kind::Failed, error)
-        .hint("the state directory must be writable; see CABK_STATE_DIR")
+    let hint = match error {
+        MemoryError::Damaged(_) => {
+            "it only remembers which manifest was the newest: remove the file, and compare \
+             `cabk snapshots` with what you know"
+        }
+        _ => "the state directory must be writable; see CABK_STATE_DIR",
+    };
+    CliError::from_error(Kind::Failed, error).hint(hint)
 }
 
 /// An error of a window's intent file.

@@ -176,7 +176,9 @@ fn cache_dir(typed: Option<&Path>, env: &Env, is_root: bool) -> Option<PathBuf> 
 
 fn state_dir(env: &Env, is_root: bool) -> Option<PathBuf> {
     if let Some(named) = env.get("CABK_STATE_DIR") {
-        return Some(named.into());
+        // By an absolute path, so that a recovery from another directory finds it.
+        let named = PathBuf::from(named);
+        return Some(std::path::absolute(&named).unwrap_or(named));
     }
     if is_root {
         return Some("/var/lib/cabk".into());

@@ -1,4 +1,4 @@
-//! The wish to end: `SIGINT`, `SIGTERM` and `SIGHUP` are noted and never kill by themselves, because
+//! The wish to end: `SIGINT`, `SIGTERM`, `SIGQUIT` and `SIGHUP` are noted and never kill by themselves, because
 //! a service that cabk stopped must be started first.
 #![allow(unsafe_code)]
 
@@ -6,7 +6,7 @@ use std::io;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
 
 #[derive(Debug, Default)]
 struct Noted {
@@ -45,7 +45,7 @@ impl Interrupt {
         }
         let interrupt = Self::manual();
         let ignored = ignored_signals()?;
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
+        for signal in [SIGINT, SIGTERM, SIGQUIT, SIGHUP] {
             if signal != SIGTERM && ignored & (1 << (signal - 1)) != 0 {
                 continue;
             }
@@ -56,6 +56,16 @@ impl Interrupt {
         }
         *installed = Some(interrupt.clone());
         Ok(interrupt)
+    }
+
+    /// From now on this process cannot be put to sleep at its terminal: that would leave a service
+    /// stopped for as long as nobody thinks of it.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn stay_awake() -> io::Result<()> {
+        // SAFETY: the action does nothing at all.
+        unsafe { signal_hook::low_level::register(SIGTSTP, || {}) }.map(drop)
     }
 
     /// A flag that only [`Interrupt::trigger`] sets.

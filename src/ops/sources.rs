@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use crate::base::path::{is_within, printable};
 use crate::host::machine;
 use crate::intake::plan::{PlanError, ReadPlan};
-use crate::site::discover::{DiscoverInput, Site, SiteError, Warning, discover};
+use crate::site::discover::{DiscoverInput, Provider, Site, SiteError, Warning, discover};
 use crate::site::postgres::Postgres;
 use crate::site::resources::Role;
 
@@ -48,6 +48,8 @@ pub struct SourcesInput {
     pub one_file_system: bool,
     /// The environment file, which must be there; else as the unit names it.
     pub env_file: Option<PathBuf>,
+    /// The environment file where the unit names none and none was given; it need not be there.
+    pub usual_env_file: Option<PathBuf>,
     /// Units whose files have a say; none where the service is not systemd's.
     pub units: Vec<String>,
     /// cabk's own configuration file.
@@ -143,6 +145,8 @@ pub struct Wanted {
     pub sources: Vec<WantedSource>,
     /// PostgreSQL databases.
     pub databases: Vec<Postgres>,
+    /// Why it is not known where the site keeps its database, where that is so.
+    pub unknown_database: Option<String>,
     /// The data directory without symbolic links; `None` for plain directories.
     pub data_dir: Option<Vec<u8>>,
     /// The directory of SQLite databases without symbolic links, where SQLite is used.
@@ -183,6 +187,7 @@ pub fn gather(input: &SourcesInput) -> Result<Wanted, SourcesError> {
 fn discover_input(input: &SourcesInput, gcfg: &std::path::Path) -> DiscoverInput {
     DiscoverInput {
         env_file: input.env_file.clone(),
+        usual_env_file: input.usual_env_file.clone(),
         units: input.units.clone(),
         process_env: input.process_env.clone(),
         extra_paths: input.paths.clone(),
@@ -215,6 +220,7 @@ fn empty(input: &SourcesInput, site: Option<&Site>) -> Result<Wanted, SourcesErr
         is_site: site.is_some(),
         sources: Vec::new(),
         databases: site.map(|s| s.databases.clone()).unwrap_or_default(),
+        unknown_database: site.and_then(unknown_database),
         data_dir: None,
         sqlite_dir: None,
         program: site.and_then(|s| s.program.clone()),
@@ -223,6 +229,21 @@ fn empty(input: &SourcesInput, site: Option<&Site>) -> Result<Wanted, SourcesErr
         one_file_system: input.one_file_system,
         left_out: Vec::new(),
     })
+}
+
+/// A site whose database is not among its sources must not pass for one that was kept whole.
+fn unknown_database(site: &Site) -> Option<String> {
+    match &site.provider {
+        Provider::Postgres if site.databases.is_empty() => Some(
+            "Database.Provider is postgres, and no Postgres.URL is in sight: it may stand only in \
+             the environment of the server"
+                .into(),
+        ),
+        Provider::Other(name) => {
+            Some(format!("Database.Provider is {name:?}, which this version does not know"))
+        }
+        Provider::Postgres | Provider::Sqlite => None,
+    }
 }
 
 impl Wanted {
@@ -245,20 +266,38 @@ impl Wanted {
         crate::intake::plan::outermost(there.map(|s| s.path.clone()).collect())
     }
 
+    /// What the site cannot be brought back without and is not there, a sentence each.
+    #[must_use]
+    pub fn missing(&self) -> Vec<String> {
+        let gone = self.sources.iter().filter(|s| !s.exists && s.critical);
+        let error = |s: &WantedSource| SourcesError::CriticalMissing {
+            path: printable(&s.path),
+            setting: s.setting.clone(),
+        };
+        gone.map(|s| error(s).to_string()).collect()
+    }
+
     /// The plan for reading it.
     ///
     /// # Errors
     /// [`SourcesError::NotThere`], [`SourcesError::CriticalMissing`], [`SourcesError::Within`].
     pub fn plan(&self) -> Result<ReadPlan, SourcesError> {
-        for source in self.sources.iter().filter(|s| !s.exists) {
-            let path = printable(&source.path);
-            if source.critical {
-                let setting = source.setting.clone();
-                return Err(SourcesError::CriticalMissing { path, setting });
-            }
-            if source.roles.contains(&Role::Extra) {
-                return Err(SourcesError::NotThere(path));
-            }
+        if let Some(source) = self.sources.iter().find(|s| !s.exists && s.critical) {
+            let (path, setting) = (printable(&source.path), source.setting.clone());
+            return Err(SourcesError::CriticalMissing { path, setting });
+        }
+        self.plan_anyway()
+    }
+
+    /// The plan for reading what is there, although something may be missing that the site cannot be
+    /// brought back without: what comes of it is a capture.
+    ///
+    /// # Errors
+    /// [`SourcesError::NotThere`], [`SourcesError::Within`].
+    pub fn plan_anyway(&self) -> Result<ReadPlan, SourcesError> {
+        let gone = |s: &&WantedSource| !s.exists && s.roles.contains(&Role::Extra);
+        if let Some(source) = self.sources.iter().find(gone) {
+            return Err(SourcesError::NotThere(printable(&source.path)));
         }
         let roots = self.roots();
         for root in &roots {

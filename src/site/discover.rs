@@ -81,6 +81,8 @@ pub struct DiscoverInput {
     /// The environment file, which must be there; else what the units name, else
     /// [`DEFAULT_ENV_FILE`] where it is there.
     pub env_file: Option<PathBuf>,
+    /// Where the environment file is where no unit names one and none was given; it may be missing.
+    pub usual_env_file: Option<PathBuf>,
     /// Units of the service.
     pub units: Vec<String>,
     /// Files of a unit (unit file, then drop-ins in order), where the caller asked systemd.
@@ -106,6 +108,7 @@ impl DiscoverInput {
             gcfg: gcfg.into(),
             migration: None,
             env_file: None,
+            usual_env_file: None,
             units: Vec::new(),
             unit_files: BTreeMap::new(),
             process_env: Vec::new(),

@@ -57,11 +57,15 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
             "--allow-capture keeps what can be kept, as a capture that is never restorable",
         ));
     }
-    let mut plan = wanted.plan().map_err(|error| wanted::failed(&error))?;
+    let planned = if args.allow_capture { wanted.plan_anyway() } else { wanted.plan() };
+    let mut plan = planned.map_err(|error| wanted::failed(&error))?;
     let sources = source_records(&wanted);
     plan.counted = wanted.sources.iter().filter(|s| s.dir).map(|s| s.path.clone()).collect();
     if args.dry_run {
         return shown::dry_run(context, &wanted, &window, &plan);
+    }
+    if window.mode.stops() {
+        Interrupt::stay_awake().map_err(|e| CliError::from_error(Kind::Failed, &e))?;
     }
     let session = context.session()?;
     let owners = SystemOwners::default();
@@ -87,7 +91,7 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
     };
     let report = snapshot(session, &given).map_err(|error| failed(&error))?;
     context.progress.finish();
-    shown::report(context, &report)?;
+    let shown = shown::report(context, &report);
     let mut exit = Exit::Ok;
     if report.body.problems_total > 0 {
         exit = exit.and(Exit::Problems);
@@ -98,7 +102,15 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
     if !report.not_running.is_empty() {
         exit = exit.and(Exit::ServiceDown);
     }
-    Ok(exit)
+    // A result that could not be shown hides neither a capture nor a service that is down.
+    match shown {
+        Err(error) if exit == Exit::Ok => Err(error),
+        Err(error) => {
+            context.said.warn(&error.message);
+            Ok(exit)
+        }
+        Ok(()) => Ok(exit),
+    }
 }
 
 fn precopies(context: &Context, args: &SnapshotArgs) -> bool {
@@ -110,14 +122,16 @@ fn precopies(context: &Context, args: &SnapshotArgs) -> bool {
 
 /// What of the site cannot be kept by this version.
 fn against(wanted: &Wanted) -> Vec<String> {
-    match wanted.has_postgres() {
-        true => vec![
-            "the site keeps its database in PostgreSQL, which this version cannot \
-                      capture yet: what is read would be without its database"
+    let mut against: Vec<String> = wanted.unknown_database.iter().cloned().collect();
+    if wanted.has_postgres() {
+        against.push(
+            "the site keeps its database in PostgreSQL, which this version cannot capture yet: what \
+             is read would be without its database"
                 .into(),
-        ],
-        false => vec![],
+        );
     }
+    against.extend(wanted.missing());
+    against
 }
 
 fn refuse_volatile(state_dir: &std::path::Path) -> Result<(), CliError> {

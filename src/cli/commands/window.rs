@@ -96,7 +96,7 @@ fn recover(context: &Context) -> Result<Exit, CliError> {
         open: recovery.open.clone(),
         errors: errors.iter().map(worded).collect(),
     };
-    context.out().finish(&result, |to| {
+    let shown = context.out().finish(&result, |to| {
         for row in &result.recovered {
             let service = printable(row.service.as_bytes());
             let detail = printable(row.detail.as_bytes());
@@ -110,10 +110,13 @@ fn recover(context: &Context) -> Result<Exit, CliError> {
             writeln!(to, "There was nothing to recover.")?;
         }
         Ok(())
-    })?;
+    });
     result.errors.iter().for_each(|error| context.said.warn(error));
     if !down.is_empty() {
         return Err(CliError::new(Kind::ServiceDown, down.join("; ")));
     }
-    Ok(if errors.is_empty() { Exit::Ok } else { Exit::Failed })
+    if !errors.is_empty() {
+        return Err(CliError::new(Kind::Failed, result.errors.join("; ")));
+    }
+    shown.map(|()| Exit::Ok)
 }

@@ -10,6 +10,7 @@ use crate::base::time::Timestamp;
 use crate::format::control::HexBytes;
 use crate::format::manifest::{
     ManifestBody, MountRecord, Origin, Owners as OwnerNames, ProblemRecord, RecordKind, Summary,
+    WindowRecord,
 };
 use crate::format::tree::{Entry, Node};
 use crate::host::machine;
@@ -17,7 +18,7 @@ use crate::intake::forest::Forest;
 use crate::record::catalogue::{Catalogue, Record};
 use crate::record::memory::Memory;
 use crate::store::writer::WriteStats;
-use crate::window::phases::Restarted;
+use crate::window::phases::{Mode, Restarted};
 
 /// What a manifest is made from beside the tree.
 pub(super) struct Maker<'a> {
@@ -81,6 +82,12 @@ impl Maker<'_> {
         }
     }
 
+    /// Plain directories have no service, and so no window.
+    fn window(&self) -> Option<WindowRecord> {
+        let record = (self.input.window.mode != Mode::NoService).then_some(&self.restarted.record);
+        record.cloned()
+    }
+
     /// The body. Its kind is set where it is committed.
     pub(super) fn body(&self, forest: &Forest, kind: RecordKind) -> ManifestBody {
         let seen = &forest.seen;
@@ -112,7 +119,7 @@ impl Maker<'_> {
             writer: self.memory.writer.clone(),
             predecessors: self.parent().into_iter().collect(),
             tags: self.input.tags.clone(),
-            window: Some(self.restarted.record.clone()),
+            window: self.window(),
             evidence: self.restarted.evidence.clone(),
             sources,
             excludes: self.input.plan.excludes().to_vec(),

@@ -220,7 +220,11 @@ fn read_environment(
             }
         }
         if files.is_empty() {
-            files.push((DEFAULT_ENV_FILE.as_bytes().to_vec(), Need::None));
+            let usual = match &input.usual_env_file {
+                Some(path) => absolute(path)?,
+                None => DEFAULT_ENV_FILE.as_bytes().to_vec(),
+            };
+            files.push((usual, Need::None));
         }
     }
     for (path, need) in files {

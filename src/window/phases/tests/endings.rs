@@ -213,7 +213,7 @@ fn refusals_before_anything_is_stopped() {
         if !matches!(refused, Err(ArmError::Status { .. })) {
             break;
         }
-        std::thread::sleep(Duration::from_millis(10));
+        crate::host::clock::Clock::sleep(&SystemClock, Duration::from_millis(10));
         refused = world.arm();
     }
     assert!(matches!(refused, Err(ArmError::NoSuchService { .. })));
