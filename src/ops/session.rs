@@ -130,7 +130,7 @@ pub fn holder() -> Result<Holder, SessionError> {
     Ok(Holder { host, boot_id, pid: own.pid, start_ticks: own.start_time })
 }
 
-/// Clears leases whose holders on this machine are known to be dead.
+/// Clears leases whose holders on this machine are known to be dead, and ends without a lease.
 ///
 /// # Errors
 /// The storage's; a damaged lease.
@@ -143,5 +143,6 @@ pub fn clear_dead_leases(repository: &Repository) -> Result<u64, SessionError> {
             cleared += 1;
         }
     }
+    lease::clear_ends(repository)?;
     Ok(cleared)
 }

@@ -37,5 +37,6 @@ pub fn unlock(repository: &Repository, host: Option<&str>) -> Result<Unlocked, S
             done.unknown.push(found.body);
         }
     }
+    lease::clear_ends(repository)?;
     Ok(done)
 }

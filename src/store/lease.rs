@@ -223,5 +223,27 @@ pub fn break_dead(repository: &Repository, id: &LeaseId) -> Result<(), LeaseErro
     }
 }
 
+/// Clears end records whose leases are gone, which is what a kill between the two deletions leaves. A
+/// lease is only ever deleted once its end no longer counts, so that such an end never does.
+///
+/// # Errors
+/// The storage's.
+pub fn clear_ends(repository: &Repository) -> Result<(), LeaseError> {
+    let backend = repository.backend();
+    let listed = backend.list(Space::Leases)?;
+    let names: HashSet<&str> = listed.iter().map(|(name, _)| name.name()).collect();
+    for name in &names {
+        let Some(id) = name.strip_suffix(".end") else { continue };
+        let Ok(id) = LeaseId::parse(id) else { continue };
+        // Asked for by itself: a listing may miss what comes while it is made.
+        let is_gone = !names.contains(id.to_hex().as_str())
+            && matches!(backend.len(&ObjectName::lease(&id)), Err(BackendError::NotFound(_)));
+        if is_gone {
+            remove(repository, &id, None)?;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests;
