@@ -1,5 +1,7 @@
 //! The longest downtime is over while the sources are read.
 
+#![allow(clippy::disallowed_methods, reason = "tests ask the real clock")]
+
 use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
