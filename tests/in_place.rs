@@ -1,5 +1,18 @@
-//! Restoring in place over a newer database whose writer was killed: with a hot journal, and with a
-//! WAL. Rows and integrity are the snapshot's.
+//! Restoring in place. Here: over a newer database whose writer was killed, with a hot journal, and
+//! with a WAL. Rows and integrity are the snapshot's.
+
+#![allow(clippy::disallowed_methods, reason = "tests ask the real clock")]
+
+mod common;
+#[path = "common/seen.rs"]
+mod seen;
+#[path = "common/world.rs"]
+mod world;
+
+#[path = "in_place/killed.rs"]
+mod killed;
+#[path = "in_place/owners.rs"]
+mod owners;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

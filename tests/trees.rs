@@ -7,6 +7,9 @@ mod seen;
 #[path = "common/world.rs"]
 mod world;
 
+#[path = "trees/broad.rs"]
+mod broad;
+
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;

@@ -9,6 +9,8 @@ mod look;
 mod place;
 #[path = "verbs/site.rs"]
 mod site;
+#[path = "verbs/terminal.rs"]
+mod terminal;
 
 use serde_json::Value;
 

@@ -8,8 +8,12 @@ mod world;
 
 #[path = "window/disturbed.rs"]
 mod disturbed;
+#[path = "window/late.rs"]
+mod late;
 #[path = "window/refused.rs"]
 mod refused;
+#[path = "window/runtimes.rs"]
+mod runtimes;
 #[path = "window/signals.rs"]
 mod signals;
 #[path = "window/units.rs"]

@@ -108,6 +108,12 @@ impl World {
         Self::within(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(), false)
     }
 
+    /// In memory, where there is such a place: for many small files, which no disk has to take.
+    pub(crate) fn in_memory() -> Self {
+        let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        Self::within(dir.unwrap(), false)
+    }
+
     fn with(encrypted: bool) -> Self {
         Self::within(tempfile::tempdir().unwrap(), encrypted)
     }

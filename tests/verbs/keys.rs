@@ -1,8 +1,14 @@
 //! `key` and `unlock`.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 
+use cabk::format::control::Holder;
+use cabk::host::entropy::SystemEntropy;
+use cabk::store::lease::Lease;
+use cabk::store::repository::{self, Repository};
 use serde_json::Value;
 
 use super::place::{PASSWORD, Place};
@@ -75,26 +81,27 @@ fn an_exported_key_brings_a_repository_back() {
     assert!(child.wait().unwrap().success());
 }
 
+/// The repository, past the program.
+fn opened(place: &Place) -> Repository {
+    let backend = cabk::backend::local::LocalBackend::open(&place.path("repo")).unwrap();
+    let password = cabk::base::secret::Password::new(PASSWORD.into());
+    let unlock = || Some(repository::Unlock::Password(password));
+    repository::open(Arc::new(backend), Arc::new(SystemEntropy), unlock).unwrap().repository
+}
+
+/// A lease of some host; dropped without a release it is what a dead process leaves.
+fn lease<'a>(repository: &'a Repository, host: &str) -> Lease<'a> {
+    let holder = Holder { host: host.into(), boot_id: String::new(), pid: 1, start_ticks: 0 };
+    let now = cabk::base::time::Timestamp::EPOCH;
+    Lease::take(repository, holder, "snapshot", vec![], now).unwrap()
+}
+
 #[test]
 fn unlock_removes_what_the_dead_left_and_nothing_else() {
-    use cabk::format::control::Holder;
-    use cabk::host::entropy::SystemEntropy;
-    use cabk::store::{lease::Lease, repository};
     let place = Place::with_repository();
-    let open = || {
-        let backend = cabk::backend::local::LocalBackend::open(&place.path("repo")).unwrap();
-        let password = cabk::base::secret::Password::new(PASSWORD.into());
-        let unlock = || Some(repository::Unlock::Password(password));
-        let arc = std::sync::Arc::new(backend);
-        repository::open(arc, std::sync::Arc::new(SystemEntropy), unlock).unwrap().repository
-    };
     let here = cabk::host::machine::hostname().unwrap();
-    let holder =
-        |host: &str| Holder { host: host.into(), boot_id: String::new(), pid: 1, start_ticks: 0 };
-    let repository = open();
-    let now = cabk::base::time::Timestamp::EPOCH;
-    let take =
-        |host: &str| Lease::take(&repository, holder(host), "snapshot", vec![], now).unwrap();
+    let repository = opened(&place);
+    let take = |host: &str| lease(&repository, host);
     let alive = take(&here);
     drop(take(&here));
     drop(take("elsewhere"));
@@ -111,4 +118,44 @@ fn unlock_removes_what_the_dead_left_and_nothing_else() {
     assert_eq!((count(&done, "removed"), count(&done, "alive")), (0, 1), "{done}");
     alive.release().unwrap();
     assert!(place.objects("leases").is_empty());
+}
+
+#[test]
+fn an_unlock_that_was_killed_is_ended_by_the_next() {
+    const DEAD: usize = 40;
+    let place = Place::with_repository();
+    let here = cabk::host::machine::hostname().unwrap();
+    let repository = opened(&place);
+    let alive = lease(&repository, &here);
+    let mut half_way = 0;
+    for _ in 0..10 {
+        while place.objects("leases").len() <= DEAD {
+            drop(lease(&repository, &here));
+        }
+        let mut command = place.command(&["unlock"]);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        while child.try_wait().unwrap().is_none() && place.objects("leases").len() > DEAD {}
+        // It may have ended by itself.
+        let _ = child.kill();
+        let by_itself = child.wait().unwrap().success();
+        let left = place.objects("leases").len();
+        assert!(left >= 1 && (!by_itself || left == 1), "{left}");
+        half_way += usize::from(left > 1);
+        if half_way > 0 {
+            break;
+        }
+    }
+    assert!(half_way > 0, "it is never half way done");
+    let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+    let left: Vec<String> = place.objects("leases").iter().map(|path| name(path)).collect();
+    let whole = left.iter().filter(|name| !name.ends_with(".end")).count();
+    let done = place.json(&["unlock"]);
+    let count = |field: &str| done[field].as_array().unwrap().len();
+    assert_eq!((count("removed"), count("alive"), count("unknown")), (whole - 1, 1, 0), "{left:?}");
+    assert_eq!(place.objects("leases").len(), 1, "no end record is left either: {left:?}");
+    alive.release().unwrap();
+    assert!(place.objects("leases").is_empty());
+    place.file("source/file", b"x");
+    let source = place.text("source");
+    place.ok(&["snapshot", "--site-name", "s", "--allow-volatile-state", "--path", &source]);
 }

@@ -118,6 +118,24 @@ fn breaking_what_its_holder_ended_clears_both() {
 }
 
 #[test]
+fn an_end_without_its_lease_is_cleared_and_no_other() {
+    let repository = made(Arc::new(MemoryBackend::new()));
+    let alone = take(&repository, "here");
+    let id = *alone.id();
+    drop(alone.end(manifest(), vec![]).unwrap());
+    // Killed between the two deletions.
+    repository.backend().delete(&ObjectName::lease(&id)).unwrap();
+    let ended = take(&repository, "here").end(manifest(), vec![]).unwrap();
+    let open = take(&repository, "elsewhere");
+    assert_eq!(leases(&repository).len(), 4);
+    assert_eq!(sweep_ends(&repository).unwrap(), 1);
+    assert_eq!(leases(&repository).len(), 3);
+    ended.clear().unwrap();
+    open.release().unwrap();
+    assert!(leases(&repository).is_empty());
+}
+
+#[test]
 fn a_lease_names_the_newest_generation_and_knows_all_condemned_packs() {
     let repository = made(Arc::new(MemoryBackend::new()));
     let pack = |n| PackId::from_array([n; 32]);

@@ -40,8 +40,12 @@ impl Core {
         if self.is_over() {
             held = false;
             let limit: Duration = self.plan.max_downtime;
+            // A status command may have printed nothing.
+            if !detail.is_empty() {
+                detail.push_str("; ");
+            }
             detail.push_str(&format!(
-                "; it was due to run again after the longest downtime of {}",
+                "it was due to run again after the longest downtime of {}",
                 human_duration(limit)
             ));
         }
