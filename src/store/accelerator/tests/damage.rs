@@ -47,7 +47,7 @@ impl Kept {
             u64::from_le_bytes(bytes) as usize
         };
         let file = std::fs::OpenOptions::new().write(true).open(&self.file).unwrap();
-        for _ in 0..1 + number() % 12 {
+        for _ in 0..1 + number() % 4 {
             let len = [1, 8, 200, 4096][number() % 4];
             let at = number() % (self.bytes.len() - len);
             let noise: Vec<u8> = (0..len).map(|_| number() as u8).collect();
@@ -118,20 +118,21 @@ fn a_file_somebody_wrote_in_is_noticed_when_it_is_opened() {
         kept.assert_whole(&index, seed);
         assert!(!kept.ask(&index, seed), "seed {seed}");
     }
-    assert!(noticed > 40, "only {noticed} of 60 were noticed");
+    assert!(noticed > 20, "only {noticed} of 60 were noticed");
 }
 
 #[test]
 fn damage_below_the_file_system_is_an_error_or_a_rebuild_but_never_wrong() {
     let kept = kept();
-    let (mut met, mut rebuilt) = (0, 0);
+    let (mut met, mut early) = (0, 0);
     for seed in 0..120 {
         kept.spoil(seed);
         // As though nobody had touched the file.
         stamp::put(&kept.file).unwrap();
-        let (index, _) = kept.open();
+        let (index, said) = kept.open();
+        early += u32::from(said.is_some());
         if seed % 2 == 0 {
-            rebuilt += u32::from(index.sync(&kept.repository).unwrap().rebuilt);
+            early += u32::from(index.sync(&kept.repository).unwrap().rebuilt);
         }
         if kept.ask(&index, seed) {
             met += 1;
@@ -143,7 +144,7 @@ fn damage_below_the_file_system_is_an_error_or_a_rebuild_but_never_wrong() {
             kept.assert_whole(&index, seed);
         }
     }
-    assert!(met > 20 && rebuilt > 5, "damage met {met} times, rebuilt {rebuilt} times");
+    assert!(met > 10 && early > 10, "met {met} times by lookups, {early} times before");
 }
 
 #[test]
@@ -167,7 +168,7 @@ fn an_index_that_was_given_up_says_so_until_it_is_synced() {
     assert!(said.contains("a page that is none") && said.contains("removed"), "{said}");
     assert!(!kept.file.exists());
     assert!(index.find(&key(1)).is_err() && index.chunks().is_err() && index.dir(&key(1)).is_err());
-    assert!(index.begin_generation().is_err() && index.flush_chunks().is_err());
+    assert!(index.begin_generation().is_err() && index.totals().is_err());
     assert_eq!(index.sync(&kept.repository).unwrap().added, usize::from(SEGMENTS));
     kept.assert_whole(&index, 0);
 }
