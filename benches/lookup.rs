@@ -1,13 +1,14 @@
 //! The chunk index: filling it in one go out of a repository and segment by segment as runs publish
-//! them, opening it cold, hits and misses from one thread and from two; beside it a plain sorted array of the same keys.
+//! them, opening it cold, hits and misses from one thread and from two; beside it a plain sorted
+//! array of the same keys.
 
 mod common;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use cabk::backend::local::LocalBackend;
 use cabk::backend::ObjectName;
+use cabk::backend::local::LocalBackend;
 use cabk::base::id::{PackId, RepoId, SegmentId};
 use cabk::format::header::HEADER_LEN;
 use cabk::format::pack::{BlockHeader, Class};

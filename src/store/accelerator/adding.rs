@@ -95,7 +95,9 @@ impl Accelerator {
             Ok(()) => {
                 state.waiting = Waiting::default();
                 state.packs.kept = state.packs.facts.len();
-                state.refresh(&self.path)
+                state.refresh(&self.path)?;
+                drop(state);
+                tables::release(&*self.db()?, &self.path)
             }
             Err(error) => {
                 // Its changed pages were not written: it is made again out of what was.
@@ -111,7 +113,7 @@ impl Accelerator {
         let db = self.db()?;
         let write = db.begin_write().map_err(|e| lost(e.into()))?;
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let (first, packs) = state.packs.new();
+        let (first, packs) = state.packs.unkept();
         tables::note(&write, path, &state.waiting.segments, first, packs)?;
         {
             let mut chunks = write.open_table(tables::CHUNKS).map_err(|e| lost(e.into()))?;

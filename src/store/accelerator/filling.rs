@@ -117,9 +117,11 @@ impl<'a> Filling<'a> {
             state.filter = None;
             state.set_packs(Packs::default());
             state.refresh(path)?;
+            drop(state);
+            tables::release(&db, path)?;
         }
         let write = db.begin_write().map_err(|e| lost(e.into()))?;
-        let (first, packs) = self.packs.new();
+        let (first, packs) = self.packs.unkept();
         tables::note(&write, path, &self.segments, first, packs)?;
         let mut filter = {
             let mut chunks = write.open_table(tables::CHUNKS).map_err(|e| lost(e.into()))?;
@@ -138,7 +140,9 @@ impl<'a> Filling<'a> {
         let mut state = self.accelerator.state.write().unwrap_or_else(PoisonError::into_inner);
         state.filter = Some(filter);
         state.set_packs(self.packs);
-        state.refresh(path)
+        state.refresh(path)?;
+        drop(state);
+        tables::release(&db, path)
     }
 
     /// The filter of what is in the table, with room for what comes.

@@ -142,7 +142,7 @@ impl Packs {
     }
 
     /// Those that are not in the table, and the number of the first.
-    fn new(&self) -> (usize, &[PackFacts]) {
+    fn unkept(&self) -> (usize, &[PackFacts]) {
         (self.kept, &self.facts[self.kept..])
     }
 }

@@ -141,7 +141,7 @@ impl Spill {
 
     fn push(&mut self, (key, location): &Row) -> io::Result<()> {
         let first = usize::from(u16::from_be_bytes([key[0], key[1]]));
-        let number = first * self.buckets.len() >> 16;
+        let number = (first * self.buckets.len()) >> 16;
         let bucket = &mut self.buckets[number];
         bucket.open.extend_from_slice(key);
         bucket.open.extend_from_slice(location);

@@ -76,8 +76,7 @@ impl Location {
 /// Four bytes against damage, made in a few cycles: one of these is made for each lookup.
 fn location_check(key: &ChunkKey, bytes: &LocationBytes) -> u32 {
     let word = |b: &[u8]| b.iter().fold(0u64, |n, &x| n << 8 | u64::from(x));
-    let parts =
-        [&key[..8], &key[8..], &bytes[..8], &bytes[8..16], &bytes[16..22]].map(|part| word(part));
+    let parts = [&key[..8], &key[8..], &bytes[..8], &bytes[8..16], &bytes[16..22]].map(word);
     let mixed = parts.iter().fold(0x9e37_79b9_7f4a_7c15, |state: u64, part| {
         let wide = u128::from(state ^ part) * 0xa076_1d64_78bd_642f;
         (wide >> 64) as u64 ^ wide as u64 ^ part.rotate_left(29)
@@ -271,6 +270,14 @@ impl FilterPages {
         }
         Ok(())
     }
+}
+
+/// Frees the pages of the version before the newest. Lookups hold one until they are shown the next;
+/// only a commit after that gives its pages back, and a large change is one of almost all pages.
+pub(super) fn release(db: &Database, path: &str) -> Result<(), AcceleratorError> {
+    let lost = |e: redb::Error| redb_error(path, e);
+    let write = db.begin_write().map_err(|e| lost(e.into()))?;
+    write.commit().map_err(|e| lost(e.into()))
 }
 
 /// Empties the tables of chunks.

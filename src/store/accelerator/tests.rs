@@ -2,8 +2,8 @@ mod damage;
 mod syncing;
 
 use super::*;
+use crate::backend::ObjectName;
 use crate::backend::memory::MemoryBackend;
-use crate::backend::{Backend, ObjectName};
 use crate::base::id::{ChunkId, ManifestId, SegmentId};
 use crate::format::pack::{BlockHeader, Class};
 use crate::format::segment::{Segment, SegmentBlock};
