@@ -1,15 +1,23 @@
-//! The chunk index: filling it segment by segment as runs publish them, opening it cold, hits and
-//! misses from one thread and from two; beside it a plain sorted array of the same keys.
+//! The chunk index: filling it in one go out of a repository and segment by segment as runs publish
+//! them, opening it cold, hits and misses from one thread and from two; beside it a plain sorted
+//! array of the same keys.
 
 mod common;
 
 use std::path::Path;
+use std::sync::Arc;
 
+use cabk::backend::ObjectName;
+use cabk::backend::local::LocalBackend;
 use cabk::base::id::{PackId, RepoId, SegmentId};
 use cabk::format::header::HEADER_LEN;
 use cabk::format::pack::{BlockHeader, Class};
 use cabk::format::segment::{ChunkKey, Segment, SegmentBlock, SegmentPack};
-use cabk::store::accelerator::{Accelerator, Place};
+use cabk::host::clock::{Clock, SystemClock};
+use cabk::host::entropy::SystemEntropy;
+use cabk::store::accelerator::{Accelerator, Place, seal_segment};
+use cabk::store::cut::ChunkSizes;
+use cabk::store::repository::{InitOptions, init};
 use common::{Table, Work, memory_kib, scratch, sized, time};
 
 /// As a run publishes them: 64 packs, each of about a thousand chunks of 64 KiB.
@@ -62,22 +70,73 @@ fn open(dir: &Path) -> Accelerator {
 
 fn fill(dir: &Path, segments: u64) {
     let index = open(dir);
-    let mut total = std::time::Duration::ZERO;
+    let (mut total, mut longest) = (std::time::Duration::ZERO, std::time::Duration::ZERO);
     for number in 0..segments {
         let (id, segment) = segment(number);
-        let (took, added) = time(|| index.add(&id, &segment));
+        let last = number + 1 == segments;
+        let (took, added) = time(|| {
+            index.add(&id, &segment)?;
+            if last { index.flush_chunks() } else { Ok(()) }
+        });
         added.unwrap();
         total += took.wall;
-        if (number + 1) % 32 == 0 || number + 1 == segments {
+        longest = longest.max(took.wall);
+        if (number + 1) % 32 == 0 || last {
             println!(
-                "  {:>10} chunks: {:>7.1} s, the last segment {:>6.0} ms, {} MiB in memory",
+                "  {:>10} chunks: {:>7.1} s, at most {:>6.0} ms for a segment, {} MiB in memory",
                 (number + 1) * PER_SEGMENT,
                 total.as_secs_f64(),
-                took.wall.as_secs_f64() * 1e3,
+                longest.as_secs_f64() * 1e3,
                 memory_kib("VmRSS") >> 10,
             );
         }
     }
+}
+
+/// Fills an index out of a repository on disk, as the first run on another machine does.
+fn fill_by_sync(dir: &Path, segments: u64) {
+    let options = InitOptions {
+        password: None,
+        compression: 3,
+        parity_percent: 0,
+        sizes: ChunkSizes::DEFAULT,
+        related_to: None,
+        now: SystemClock.now(),
+    };
+    let backend = Arc::new(LocalBackend::create(&dir.join("repository")).unwrap());
+    let repository = init(backend, Arc::new(SystemEntropy), &options).unwrap();
+    for number in 0..segments {
+        let (id, bytes) = seal_segment(&repository, &segment(number).1).unwrap();
+        repository.backend().put_new(&ObjectName::segment(&id), &[&bytes]).unwrap();
+    }
+    let place = Place::Directory(dir.join("cache"));
+    let (index, _) = Accelerator::open(&place, repository.id()).unwrap();
+    let (took, report) = time(|| index.sync(&repository).unwrap());
+    assert_eq!(report.added as u64, segments);
+    drop(index);
+    println!(
+        "  all {segments} by one sync: {:.1} s ({:.1} s of a processor), {} MiB in memory, at most {}, \
+         the file {} MiB",
+        took.wall.as_secs_f64(),
+        took.cpu.as_secs_f64(),
+        memory_kib("VmRSS") >> 10,
+        memory_kib("VmHWM") >> 10,
+        file_len(&dir.join("cache")) >> 20,
+    );
+    let file = redb_files(&dir.join("cache")).next().unwrap();
+    std::fs::remove_file(file.path().with_extension("stamp")).unwrap();
+    let (took, opened) = time(|| Accelerator::open(&place, repository.id()).unwrap());
+    assert_eq!(opened.1, None);
+    println!("  opened after a run that was killed: {:.2} s", took.wall.as_secs_f64());
+}
+
+fn redb_files(dir: &Path) -> impl Iterator<Item = walkdir::DirEntry> {
+    let all = walkdir::WalkDir::new(dir).into_iter().flatten();
+    all.filter(|e| e.file_type().is_file() && e.file_name().to_string_lossy().ends_with(".redb"))
+}
+
+fn file_len(dir: &Path) -> u64 {
+    redb_files(dir).map(|e| e.metadata().unwrap().len()).sum()
 }
 
 fn count(index: &Accelerator, keys: impl Iterator<Item = u64>) -> u64 {
@@ -87,14 +146,11 @@ fn count(index: &Accelerator, keys: impl Iterator<Item = u64>) -> u64 {
 fn main() {
     let segments = sized(16, 153);
     let chunks = segments * PER_SEGMENT;
-    let dir = scratch();
     println!("\nlookup, {chunks} chunks in {segments} segments");
+    fill_by_sync(scratch().path(), segments);
+    let dir = scratch();
     fill(dir.path(), segments);
-    let file = walkdir::WalkDir::new(dir.path())
-        .into_iter()
-        .flatten()
-        .filter(|e| e.file_type().is_file() && e.file_name().to_string_lossy().ends_with(".redb"));
-    let size: u64 = file.map(|e| e.metadata().unwrap().len()).sum();
+    let size = file_len(dir.path());
     println!("  the file: {} MiB, {} bytes a chunk", size >> 20, size / chunks);
     let (opened, index) = time(|| open(dir.path()));
     let (first, missing) = time(|| index.find(&key(u64::MAX - 1)).unwrap());

@@ -195,7 +195,7 @@ fn a_signal_ends_it_and_all_that_it_started() {
         wait_for_part(dir.path(), part, &mut child);
         let group = format!("-{}", child.id());
         // The shell's own: the program of this name is not everywhere.
-        let order = format!("kill {signal} -- {group}");
+        let order = format!("kill {signal} {group}");
         let sent = Command::new("sh").args(["-c", &order]).status().unwrap();
         assert!(sent.success());
         let output = child.wait_with_output().unwrap();

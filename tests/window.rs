@@ -48,6 +48,9 @@ fn a_window_is_proven_and_the_service_runs_again() {
         assert_eq!(done.evidence(check)[0]["how"], "observed");
     }
     let window = &done.json["window"];
+    for name in ["stopped_at", "started_at", "downtime_ms", "nodes"] {
+        assert!(window.as_object().unwrap().contains_key(name), "window.{name}");
+    }
     let (stopped, started) = (window["stopped_at"].as_str(), window["started_at"].as_str());
     assert!(stopped.unwrap() < started.unwrap(), "{window}");
     assert!(window["downtime_ms"].as_u64().unwrap() > 0);

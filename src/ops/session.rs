@@ -107,7 +107,7 @@ impl Session {
     pub fn sync(&mut self) -> Result<SyncReport, SessionError> {
         let report = self.accelerator.sync(&self.repository)?;
         if report.rebuilt {
-            let said = "an index segment that was known here is gone: the local index was built anew, \
+            let said = "the local index did not fit the repository, or was damaged: it was built anew, \
                         and all files are looked up again";
             self.warnings.push(said.into());
         }

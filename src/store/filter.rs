@@ -50,6 +50,12 @@ impl Filter {
         self.keys
     }
 
+    /// Pages in which it is kept.
+    #[must_use]
+    pub fn pages(&self) -> u32 {
+        self.dirty.len() as u32
+    }
+
     /// Whether more keys than it was made for would make it say "maybe" too often.
     #[must_use]
     pub fn is_full(&self, more: u64) -> bool {

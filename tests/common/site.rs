@@ -158,7 +158,7 @@ impl Drop for Site {
     fn drop(&mut self) {
         // Its process ends by itself when its directory is gone, at the latest.
         if let Ok(pid) = std::fs::read_to_string(self.path("svc/pid")) {
-            let _ = Command::new("kill").arg(pid.trim()).status();
+            let _ = Command::new("sh").args(["-c", &format!("kill {}", pid.trim())]).status();
         }
     }
 }

@@ -66,7 +66,7 @@ fn a_process_that_comes_after_the_stop_is_named() {
     site.put("svc/after-stop", &script);
     let done = site.snapshot(&["--wait-quiet", "200ms"]);
     let pid = std::fs::read_to_string(site.path("svc/intruder")).unwrap();
-    Command::new("kill").arg(pid.trim()).status().unwrap();
+    Command::new("sh").args(["-c", &format!("kill {}", pid.trim())]).status().unwrap();
     let done = done.expect(4);
     let detail = done.evidence("no-process-in-tree")[0]["detail"].as_str().unwrap().to_owned();
     for part in [&format!("process {} (", pid.trim()), "sleep 47", "connect.db"] {

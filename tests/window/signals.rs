@@ -65,7 +65,8 @@ fn while_processes_leave_the_tree() {
     signal(&child, Signal::TERM);
     let done = Done::of(&child.wait_with_output().unwrap());
     let late = std::fs::read_to_string(site.path("svc/late")).unwrap();
-    std::process::Command::new("kill").arg(late.trim()).status().unwrap();
+    let order = format!("kill {}", late.trim());
+    std::process::Command::new("sh").args(["-c", &order]).status().unwrap();
     std::fs::remove_file(site.path("svc/after-stop")).unwrap();
     interrupted(&site, done);
 }

@@ -5,16 +5,22 @@
 //! It records the repository's id and the set of index segments that it was built from; each run
 //! makes that set equal to the listed one before the first lookup.
 
+mod adding;
+mod damage;
+mod filling;
+mod placing;
 mod scan;
+mod stamp;
 mod sync;
 mod tables;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use redb::{Database, ReadOnlyTable, ReadableDatabase};
 
+pub use filling::Filling;
 pub use scan::{DirRecord, Generation};
 pub use sync::{SyncReport, read_segment, seal_segment};
 pub use tables::Location;
@@ -22,12 +28,12 @@ pub use tables::Location;
 use super::filter::Filter;
 use crate::base::id::{PackId, RepoId};
 use crate::format::header::HEADER_LEN;
-use crate::format::segment::ChunkKey;
+use crate::format::segment::{ChunkKey, SegmentPack};
 
 /// Bytes of redb's own cache.
 const CACHE_BYTES: usize = 32 << 20;
 /// The layout of the tables; another number means: build anew.
-const SCHEMA: u64 = 1;
+const SCHEMA: u64 = 2;
 
 /// What went wrong with the accelerator.
 #[derive(Debug, thiserror::Error)]
@@ -51,11 +57,14 @@ pub enum AcceleratorError {
     /// The repository, while segments were read.
     #[error(transparent)]
     Repository(#[from] Box<super::repository::RepositoryError>),
-    /// A record of ours that does not decode: the file is another's or damaged.
-    #[error("the local index {path} holds a record that is not ours")]
-    Record {
+    /// The file is damaged. It has been removed: the next run, or the next [`Accelerator::sync`],
+    /// makes it anew.
+    #[error("the local index {path} is damaged and was removed, the next run makes it anew: {why}")]
+    Damaged {
         /// The file.
         path: String,
+        /// What was found.
+        why: String,
     },
 }
 
@@ -81,13 +90,27 @@ pub struct PackFacts {
 
 /// The open accelerator. Lookups run from any number of threads.
 pub struct Accelerator {
-    db: Database,
+    /// The file; `None` in memory.
+    file: Option<PathBuf>,
     path: String,
-    readers: RwLock<Option<Readers>>,
-    filter: RwLock<Option<Filter>>,
-    packs: RwLock<Packs>,
-    condemned: RwLock<HashSet<u32>>,
+    repository: RepoId,
+    /// Held by whoever changes the tables of chunks, and taken before `state`.
+    writing: Mutex<()>,
+    state: RwLock<State>,
     dirs_waiting: Mutex<scan::Waiting>,
+}
+
+/// All that a lookup needs, behind one lock.
+#[derive(Default)]
+struct State {
+    /// `None` once the file turned out to be damaged.
+    db: Option<Arc<Database>>,
+    readers: Option<Readers>,
+    filter: Option<Filter>,
+    packs: Packs,
+    condemned: HashSet<PackId>,
+    condemned_numbers: HashSet<u32>,
+    waiting: adding::Waiting,
 }
 
 /// Read tables of one moment.
@@ -97,16 +120,92 @@ struct Readers {
 }
 
 /// Packs by number.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Packs {
     facts: Vec<PackFacts>,
     numbers: HashMap<PackId, u32>,
+    /// How many of them are in the table.
+    kept: usize,
 }
+
+impl Packs {
+    fn of_table(facts: Vec<PackFacts>) -> Self {
+        let numbers = facts.iter().enumerate().map(|(n, pack)| (pack.id, n as u32)).collect();
+        Self { kept: facts.len(), facts, numbers }
+    }
+
+    fn number(&mut self, pack: &SegmentPack) -> u32 {
+        *self.numbers.entry(pack.id).or_insert_with(|| {
+            self.facts.push(PackFacts { id: pack.id, len: pack.len, header: pack.header });
+            self.facts.len() as u32 - 1
+        })
+    }
+
+    /// Those that are not in the table, and the number of the first.
+    fn unkept(&self) -> (usize, &[PackFacts]) {
+        (self.kept, &self.facts[self.kept..])
+    }
+}
+
+impl State {
+    fn readers(&self, path: &str) -> Result<&Readers, AcceleratorError> {
+        self.readers.as_ref().ok_or_else(|| AcceleratorError::damaged(path, GIVEN_UP))
+    }
+
+    /// Makes what has been written visible to lookups.
+    fn refresh(&mut self, path: &str) -> Result<(), AcceleratorError> {
+        let lost = |e: redb::Error| redb_error(path, e);
+        let Some(db) = &self.db else { return Err(AcceleratorError::damaged(path, GIVEN_UP)) };
+        let read = db.begin_read().map_err(|e| lost(e.into()))?;
+        let chunks = read.open_table(tables::CHUNKS).map_err(|e| lost(e.into()))?;
+        let dirs = read.open_table(tables::DIRS).map_err(|e| lost(e.into()))?;
+        self.readers = Some(Readers { chunks, dirs });
+        Ok(())
+    }
+
+    /// Lets go of all that came out of the database.
+    fn forget(&mut self) {
+        self.readers = None;
+        self.filter = None;
+        self.waiting = adding::Waiting::default();
+        self.set_packs(Packs::default());
+    }
+
+    fn set_packs(&mut self, packs: Packs) {
+        let known = self.condemned.iter().filter_map(|id| packs.numbers.get(id).copied());
+        self.condemned_numbers = known.collect();
+        self.packs = packs;
+    }
+
+    fn find(&self, key: &ChunkKey, path: &str) -> Result<Option<Location>, AcceleratorError> {
+        if self.filter.as_ref().is_some_and(|filter| !filter.may_hold(key)) {
+            return Ok(None);
+        }
+        let location = match self.waiting.rows.get(key) {
+            Some(bytes) => Location::decode(key, bytes),
+            None => {
+                let found = self.readers(path)?.chunks.get(key);
+                let Some(found) = found.map_err(|e| redb_error(path, e))? else { return Ok(None) };
+                Location::decode(key, &found.value())
+            }
+        };
+        let whole = location.filter(|l| (l.pack as usize) < self.packs.facts.len());
+        let damaged = || AcceleratorError::damaged(path, "a chunk's place is lost");
+        let location = whole.ok_or_else(damaged)?;
+        Ok(Some(location).filter(|l| !self.condemned_numbers.contains(&l.pack)))
+    }
+}
+
+/// Why nothing is found in an index after damage.
+const GIVEN_UP: &str = "it was given up earlier in this run";
 
 impl Accelerator {
     /// Opens or makes the accelerator of a repository. A file of another repository, of another
-    /// layout or one that redb refuses is made anew; one that another process uses is left alone
+    /// layout or one that is damaged is made anew; one that another process uses is left alone
     /// and memory serves instead. The second value says so, for a warning.
+    ///
+    /// A file that was not closed cleanly, or that somebody wrote in since, is read through and held
+    /// against its checksums before it is believed.
     ///
     /// # Errors
     /// Where not even a new file can be made.
@@ -144,96 +243,88 @@ impl Accelerator {
 
     fn open_file(path: &Path, repository: &RepoId) -> Result<Self, AcceleratorError> {
         let name = path.display().to_string();
-        let db = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create(path)
-            .map_err(|e| redb_error(&name, e))?;
-        Self::over(db, name, repository)
+        damage::caught(&name, || {
+            let db = database(Some(path), &name)?;
+            stamp::remove(path)
+                .map_err(|source| AcceleratorError::Directory { path: name.clone(), source })?;
+            Self::over(db, Some(path.to_path_buf()), name.clone(), repository)
+        })
     }
 
     fn in_memory(repository: &RepoId) -> Result<Self, AcceleratorError> {
         let name = "(memory)".to_owned();
-        let db = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create_with_backend(redb::backends::InMemoryBackend::new())
-            .map_err(|e| redb_error(&name, e))?;
-        Self::over(db, name, repository)
+        Self::over(database(None, &name)?, None, name, repository)
     }
 
-    fn over(db: Database, path: String, repository: &RepoId) -> Result<Self, AcceleratorError> {
-        tables::prepare(&db, &path, repository)?;
-        let this = Self {
-            db,
-            path,
-            readers: RwLock::new(None),
-            filter: RwLock::new(None),
-            packs: RwLock::new(Packs::default()),
-            condemned: RwLock::new(HashSet::new()),
-            dirs_waiting: Mutex::new(scan::Waiting::default()),
-        };
-        this.load_packs()?;
-        this.refresh()?;
-        Ok(this)
+    fn over(
+        db: Database,
+        file: Option<PathBuf>,
+        path: String,
+        repository: &RepoId,
+    ) -> Result<Self, AcceleratorError> {
+        let state = begun(db, &path, repository)?;
+        let (repository, state) = (*repository, RwLock::new(state));
+        let dirs_waiting = Mutex::default();
+        Ok(Self { file, path, repository, writing: Mutex::new(()), state, dirs_waiting })
     }
 
-    /// Makes what has been written visible to lookups.
+    /// Begins again with an empty database, after damage.
+    fn start_anew(&self) -> Result<(), AcceleratorError> {
+        damage::caught(&self.path, || {
+            let db = database(self.file.as_deref(), &self.path)?;
+            let begun = begun(db, &self.path, &self.repository)?;
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            let condemned = std::mem::take(&mut state.condemned);
+            *state = State { condemned, ..begun };
+            Ok(())
+        })
+    }
+
+    fn db(&self) -> Result<Arc<Database>, AcceleratorError> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.db.clone().ok_or_else(|| AcceleratorError::damaged(&self.path, GIVEN_UP))
+    }
+
     fn refresh(&self) -> Result<(), AcceleratorError> {
-        let lost = |e: redb::Error| redb_error(&self.path, e);
-        let read = self.db.begin_read().map_err(|e| lost(e.into()))?;
-        let chunks = read.open_table(tables::CHUNKS).map_err(|e| lost(e.into()))?;
-        let dirs = read.open_table(tables::DIRS).map_err(|e| lost(e.into()))?;
-        *self.readers.write().unwrap_or_else(PoisonError::into_inner) =
-            Some(Readers { chunks, dirs });
-        Ok(())
-    }
-
-    fn load_packs(&self) -> Result<(), AcceleratorError> {
-        let facts = tables::read_packs(&self.db, &self.path)?;
-        let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
-        packs.numbers = facts.iter().enumerate().map(|(n, pack)| (pack.id, n as u32)).collect();
-        packs.facts = facts;
-        Ok(())
+        self.state.write().unwrap_or_else(PoisonError::into_inner).refresh(&self.path)
     }
 
     /// Where a chunk lies; `None` where the repository does not have it, or only in a pack that is
     /// about to be deleted.
     ///
     /// # Errors
-    /// redb's.
+    /// redb's; [`AcceleratorError::Damaged`].
     pub fn find(&self, key: &ChunkKey) -> Result<Option<Location>, AcceleratorError> {
-        self.load_filter()?;
-        if let Some(filter) = &*self.filter.read().unwrap_or_else(PoisonError::into_inner)
-            && !filter.may_hold(key)
-        {
-            return Ok(None);
-        }
-        let readers = self.readers.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(readers) = &*readers else { return Ok(None) };
-        let found = readers.chunks.get(key).map_err(|e| redb_error(&self.path, e))?;
-        let Some(found) = found else { return Ok(None) };
-        let location = Location::decode(&found.value());
-        let condemned = self.condemned.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(Some(location).filter(|l| !condemned.contains(&l.pack)))
+        self.guarded(|| {
+            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+            if state.filter.is_some() {
+                return state.find(key, &self.path);
+            }
+            drop(state);
+            self.load_filter()?;
+            self.state.read().unwrap_or_else(PoisonError::into_inner).find(key, &self.path)
+        })
     }
 
     /// What is known of a pack.
     #[must_use]
     pub fn pack(&self, number: u32) -> Option<PackFacts> {
-        let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner);
-        packs.facts.get(number as usize).cloned()
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.packs.facts.get(number as usize).cloned()
     }
 
     /// All packs that the index knows.
     #[must_use]
     pub fn packs(&self) -> Vec<PackFacts> {
-        self.packs.read().unwrap_or_else(PoisonError::into_inner).facts.clone()
+        self.state.read().unwrap_or_else(PoisonError::into_inner).packs.facts.clone()
     }
 
     /// Chunks of these packs count as absent from now on.
     pub fn obey(&self, condemned: &HashSet<PackId>) {
-        let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner);
-        let numbers = condemned.iter().filter_map(|id| packs.numbers.get(id).copied()).collect();
-        *self.condemned.write().unwrap_or_else(PoisonError::into_inner) = numbers;
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.condemned = condemned.clone();
+        let packs = std::mem::take(&mut state.packs);
+        state.set_packs(packs);
     }
 
     /// Chunks in the index.
@@ -241,7 +332,8 @@ impl Accelerator {
     /// # Errors
     /// redb's.
     pub fn chunks(&self) -> Result<u64, AcceleratorError> {
-        tables::count_chunks(&self.db, &self.path)
+        self.flush_chunks()?;
+        self.guarded(|| tables::count_chunks(&*self.db()?, &self.path))
     }
 
     /// Chunks in the index, and the bytes of all of them before compression.
@@ -249,19 +341,56 @@ impl Accelerator {
     /// # Errors
     /// redb's.
     pub fn totals(&self) -> Result<(u64, u64), AcceleratorError> {
-        tables::sum_chunks(&self.db, &self.path)
+        self.flush_chunks()?;
+        self.guarded(|| tables::sum_chunks(&*self.db()?, &self.path))
     }
 
     fn load_filter(&self) -> Result<(), AcceleratorError> {
-        if self.filter.read().unwrap_or_else(PoisonError::into_inner).is_some() {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if state.filter.is_some() {
             return Ok(());
         }
-        let mut slot = self.filter.write().unwrap_or_else(PoisonError::into_inner);
-        if slot.is_none() {
-            *slot = Some(tables::read_filter(&self.db, &self.path)?);
-        }
+        let Some(db) = &state.db else {
+            return Err(AcceleratorError::damaged(&self.path, GIVEN_UP));
+        };
+        let mut filter = tables::read_filter(db, &self.path)?;
+        state.waiting.rows.keys().for_each(|key| filter.add(key));
+        state.filter = Some(filter);
         Ok(())
     }
+}
+
+impl Drop for Accelerator {
+    /// Chunks that still wait are given up: their segments are not noted either, so the next
+    /// [`Accelerator::sync`] reads them again.
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        state.readers = None;
+        let (Some(db), Some(file)) = (state.db.take(), &self.file) else { return };
+        if damage::closed(db, file) {
+            // Without a stamp the next open only takes longer.
+            let _ = stamp::put(file);
+        }
+    }
+}
+
+fn database(file: Option<&Path>, name: &str) -> Result<Database, AcceleratorError> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    let made = match file {
+        Some(path) => builder.set_check_integrity_on_open(!stamp::holds(path)).create(path),
+        None => builder.create_with_backend(redb::backends::InMemoryBackend::new()),
+    };
+    made.map_err(|e| redb_error(name, e))
+}
+
+/// The state of a database that has just been opened.
+fn begun(db: Database, path: &str, repository: &RepoId) -> Result<State, AcceleratorError> {
+    tables::prepare(&db, path, repository)?;
+    let packs = Packs::of_table(tables::read_packs(&db, path)?);
+    let mut state = State { db: Some(Arc::new(db)), packs, ..State::default() };
+    state.refresh(path)?;
+    Ok(state)
 }
 
 pub(crate) fn redb_error(path: &str, source: impl Into<redb::Error>) -> AcceleratorError {

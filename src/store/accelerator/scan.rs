@@ -7,8 +7,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::PoisonError;
 
-use redb::{ReadableDatabase, ReadableTable};
-
 use super::tables;
 use super::{Accelerator, AcceleratorError, redb_error};
 use crate::base::id::{ChunkId, ManifestId};
@@ -78,7 +76,8 @@ pub(super) struct Waiting {
 const WAITING_MAX: usize = 8 << 20;
 
 impl Accelerator {
-    /// The record of a directory, by its key (a keyed digest of file system and path).
+    /// The record of a directory, by its key (a keyed digest of file system and path). One that is
+    /// damaged counts as none: the directory is read again.
     ///
     /// # Errors
     /// redb's.
@@ -88,10 +87,12 @@ impl Accelerator {
             return Ok(DirRecord::decode(bytes));
         }
         drop(waiting);
-        let readers = self.readers.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(readers) = &*readers else { return Ok(None) };
-        let found = readers.dirs.get(key).map_err(|e| redb_error(&self.path, e))?;
-        Ok(found.and_then(|v| DirRecord::decode(v.value())))
+        self.guarded(|| {
+            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+            let readers = state.readers(&self.path)?;
+            let found = readers.dirs.get(key).map_err(|e| redb_error(&self.path, e))?;
+            Ok(found.and_then(|v| DirRecord::decode(tables::whole(key, v.value())?)))
+        })
     }
 
     /// Keeps a record; it is written with others in a sorted batch.
@@ -108,29 +109,33 @@ impl Accelerator {
         if full { self.flush_dirs() } else { Ok(()) }
     }
 
-    /// Writes what waits.
+    /// Writes the records that wait.
     ///
     /// # Errors
     /// redb's.
     pub fn flush_dirs(&self) -> Result<(), AcceleratorError> {
-        let lost = |e: redb::Error| redb_error(&self.path, e);
         let mut waiting = self.dirs_waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.records.is_empty() {
             return Ok(());
         }
         let taken = std::mem::take(&mut *waiting);
         drop(waiting);
-        let write = self.db.begin_write().map_err(|e| lost(e.into()))?;
+        self.guarded(|| self.write_dirs(taken))
+    }
+
+    fn write_dirs(&self, taken: Waiting) -> Result<(), AcceleratorError> {
+        let lost = |e: redb::Error| redb_error(&self.path, e);
+        let db = self.db()?;
+        let write = db.begin_write().map_err(|e| lost(e.into()))?;
         {
             let mut dirs = write.open_table(tables::DIRS).map_err(|e| lost(e.into()))?;
-            for (key, bytes) in &taken.records {
-                dirs.insert(key, &bytes[..]).map_err(|e| lost(e.into()))?;
+            for (key, bytes) in taken.records {
+                let record = tables::summed(&key, bytes);
+                dirs.insert(key, &record[..]).map_err(|e| lost(e.into()))?;
             }
-            if let Some(generation) = taken.generation {
-                let mut table =
-                    write.open_table(tables::GENERATIONS).map_err(|e| lost(e.into()))?;
-                table.insert(generation.0, [0; 32]).map_err(|e| lost(e.into()))?;
-            }
+        }
+        if let Some(generation) = taken.generation {
+            tables::put_generation(&write, &self.path, generation.0, &[0; 32])?;
         }
         write.commit().map_err(|e| lost(e.into()))?;
         self.refresh()
@@ -155,27 +160,24 @@ impl Accelerator {
     /// redb's.
     pub fn disbelieve(&self) -> Result<(), AcceleratorError> {
         let numbers: Vec<u32> = self.generations()?.into_keys().map(|g| g.0).collect();
-        let lost = |e: redb::Error| redb_error(&self.path, e);
-        let write = self.db.begin_write().map_err(|e| lost(e.into()))?;
-        {
-            let mut table = write.open_table(tables::GENERATIONS).map_err(|e| lost(e.into()))?;
-            for number in numbers {
-                table.insert(number, [0; 32]).map_err(|e| lost(e.into()))?;
-            }
+        if numbers.is_empty() {
+            return Ok(());
         }
-        write.commit().map_err(|e| lost(e.into()))
+        self.guarded(|| {
+            let lost = |e: redb::Error| redb_error(&self.path, e);
+            let write = self.db()?.begin_write().map_err(|e| lost(e.into()))?;
+            for number in numbers {
+                tables::put_generation(&write, &self.path, number, &[0; 32])?;
+            }
+            write.commit().map_err(|e| lost(e.into()))
+        })
     }
 
     fn generations(&self) -> Result<HashMap<Generation, ManifestId>, AcceleratorError> {
-        let lost = |e: redb::Error| redb_error(&self.path, e);
-        let read = self.db.begin_read().map_err(|e| lost(e.into()))?;
-        let table = read.open_table(tables::GENERATIONS).map_err(|e| lost(e.into()))?;
-        let mut all = HashMap::new();
-        for item in table.iter().map_err(|e| lost(e.into()))? {
-            let (number, manifest) = item.map_err(|e| lost(e.into()))?;
-            all.insert(Generation(number.value()), ManifestId::from_array(manifest.value()));
-        }
-        Ok(all)
+        self.guarded(|| {
+            let all = tables::generations(&*self.db()?, &self.path)?;
+            Ok(all.into_iter().map(|(n, id)| (Generation(n), ManifestId::from_array(id))).collect())
+        })
     }
 
     /// A generation of its own for this run. It is noted together with the first record, and names
@@ -191,7 +193,8 @@ impl Accelerator {
         Ok(next)
     }
 
-    /// The run's manifest is in the repository: its records may be believed from now on.
+    /// The run's manifest is in the repository: its records may be believed from now on. Chunks
+    /// that still wait are written too.
     ///
     /// # Errors
     /// redb's.
@@ -200,6 +203,7 @@ impl Accelerator {
         generation: Generation,
         manifest: &ManifestId,
     ) -> Result<(), AcceleratorError> {
+        self.flush_chunks()?;
         self.flush_dirs()?;
         let waiting = self.dirs_waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.generation == Some(generation) {
@@ -207,12 +211,12 @@ impl Accelerator {
             return Ok(());
         }
         drop(waiting);
-        let lost = |e: redb::Error| redb_error(&self.path, e);
-        let write = self.db.begin_write().map_err(|e| lost(e.into()))?;
-        {
-            let mut table = write.open_table(tables::GENERATIONS).map_err(|e| lost(e.into()))?;
-            table.insert(generation.0, *manifest.as_bytes()).map_err(|e| lost(e.into()))?;
-        }
-        write.commit().map_err(|e| lost(e.into()))
+        self.guarded(|| {
+            let lost = |e: redb::Error| redb_error(&self.path, e);
+            let db = self.db()?;
+            let write = db.begin_write().map_err(|e| lost(e.into()))?;
+            tables::put_generation(&write, &self.path, generation.0, manifest.as_bytes())?;
+            write.commit().map_err(|e| lost(e.into()))
+        })
     }
 }

@@ -1,24 +1,18 @@
-//! Making the accelerator's set of segments equal to the listed one, and adding new ones.
+//! Making the accelerator's set of segments equal to the listed one.
 
 use std::collections::HashSet;
-use std::sync::PoisonError;
 
-use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata};
-
-use super::tables::{self, Location, encode_pack};
-use super::{Accelerator, AcceleratorError, PackFacts, redb_error};
+use super::filling::Filling;
+use super::placing::PLACED_MAX;
+use super::{Accelerator, AcceleratorError, tables};
 use crate::backend::{BackendError, ObjectName, Space};
 use crate::base::id::SegmentId;
 use crate::base::limits;
 use crate::format::DecodeError;
 use crate::format::control::Control;
 use crate::format::header::ObjectKind;
-use crate::format::segment::{ChunkKey, Segment, body_offset};
-use crate::store::filter::Filter;
+use crate::format::segment::Segment;
 use crate::store::repository::{Repository, RepositoryError, unpack_body};
-
-/// A chunk and its place.
-type Placed = (ChunkKey, Location);
 
 /// What making the sets equal came to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -32,32 +26,65 @@ pub struct SyncReport {
 }
 
 impl Accelerator {
-    /// Makes the accelerator's segments equal to those listed.
+    /// Makes the accelerator's segments equal to those listed, in one transaction. An index that
+    /// turns out to be damaged on the way is built anew.
     ///
     /// # Errors
-    /// redb's, or the storage's where it cannot list.
+    /// redb's, or the storage's where it cannot list or read: nothing has changed then.
     pub fn sync(&self, repository: &Repository) -> Result<SyncReport, AcceleratorError> {
+        self.sync_within(repository, PLACED_MAX)
+    }
+
+    /// As [`Self::sync`], with at most `bound` chunks in memory where there is a directory.
+    pub(super) fn sync_within(
+        &self,
+        repository: &Repository,
+        bound: usize,
+    ) -> Result<SyncReport, AcceleratorError> {
+        match self.sync_once(repository, bound) {
+            Err(AcceleratorError::Damaged { .. }) => {
+                self.start_anew()?;
+                let report = self.sync_once(repository, bound)?;
+                Ok(SyncReport { rebuilt: true, ..report })
+            }
+            other => other,
+        }
+    }
+
+    fn sync_once(
+        &self,
+        repository: &Repository,
+        bound: usize,
+    ) -> Result<SyncReport, AcceleratorError> {
+        self.flush_chunks()?;
         let listed = repository
             .backend()
             .list(Space::Index)
             .map_err(|e| Box::new(RepositoryError::from(e)))?;
-        let known = self.known_segments()?;
-        let listed: Vec<SegmentId> =
-            listed.iter().filter_map(|(name, _)| SegmentId::parse(name.name()).ok()).collect();
-        let listed_set: HashSet<SegmentId> = listed.iter().copied().collect();
-        let mut report = SyncReport::default();
-        let mut have = known.clone();
-        if !known.is_subset(&listed_set) {
+        let listed: Vec<(SegmentId, u64)> = listed
+            .iter()
+            .filter_map(|(name, len)| Some((SegmentId::parse(name.name()).ok()?, *len)))
+            .collect();
+        let mut known = self.guarded(|| tables::segments(&*self.db()?, &self.path))?;
+        let listed_set: HashSet<SegmentId> = listed.iter().map(|(id, _)| *id).collect();
+        let anew = !known.is_subset(&listed_set);
+        let mut report = SyncReport { rebuilt: anew, ..SyncReport::default() };
+        if anew {
             // First, so that no end in between leaves records believed whose chunks are not known.
             self.disbelieve()?;
-            self.forget_chunks()?;
-            have.clear();
-            report.rebuilt = !known.is_empty();
+            known.clear();
         }
-        for id in listed.into_iter().filter(|id| !have.contains(id)) {
+        let missing: Vec<(SegmentId, u64)> =
+            listed.into_iter().filter(|(id, _)| !known.contains(id)).collect();
+        if missing.is_empty() && !anew {
+            return Ok(report);
+        }
+        let bytes = missing.iter().map(|(_, len)| *len).sum();
+        let mut filling = Filling::begin(self, bytes, anew, bound);
+        for (id, _) in missing {
             match read_segment(repository, &id) {
                 Ok(segment) => {
-                    self.add(&id, &segment)?;
+                    filling.add(&id, &segment)?;
                     report.added += 1;
                 }
                 // Somebody else merged or cleared it away since the listing.
@@ -67,116 +94,11 @@ impl Accelerator {
                 Err(error) => report.damaged.push((ObjectName::segment(&id), error.to_string())),
             }
         }
+        filling.finish()?;
         if !report.damaged.is_empty() {
             self.disbelieve()?;
         }
         Ok(report)
-    }
-
-    fn known_segments(&self) -> Result<HashSet<SegmentId>, AcceleratorError> {
-        let lost = |e: redb::Error| redb_error(&self.path, e);
-        let read = self.db.begin_read().map_err(|e| lost(e.into()))?;
-        let table = read.open_table(tables::SEGMENTS).map_err(|e| lost(e.into()))?;
-        let mut known = HashSet::new();
-        for item in table.iter().map_err(|e| lost(e.into()))? {
-            known.insert(SegmentId::from_array(item.map_err(|e| lost(e.into()))?.0.value()));
-        }
-        Ok(known)
-    }
-
-    fn forget_chunks(&self) -> Result<(), AcceleratorError> {
-        let lost = |e: redb::Error| redb_error(&self.path, e);
-        let write = self.db.begin_write().map_err(|e| lost(e.into()))?;
-        write.delete_table(tables::SEGMENTS).map_err(|e| lost(e.into()))?;
-        write.delete_table(tables::PACKS).map_err(|e| lost(e.into()))?;
-        write.delete_table(tables::CHUNKS).map_err(|e| lost(e.into()))?;
-        write.delete_table(tables::FILTER).map_err(|e| lost(e.into()))?;
-        write.open_table(tables::SEGMENTS).map_err(|e| lost(e.into()))?;
-        write.open_table(tables::PACKS).map_err(|e| lost(e.into()))?;
-        write.open_table(tables::CHUNKS).map_err(|e| lost(e.into()))?;
-        write.open_table(tables::FILTER).map_err(|e| lost(e.into()))?;
-        write.commit().map_err(|e| lost(e.into()))?;
-        *self.filter.write().unwrap_or_else(PoisonError::into_inner) = None;
-        self.load_packs()?;
-        self.refresh()
-    }
-
-    /// Adds a segment that is in the repository, in one sorted batch.
-    ///
-    /// # Errors
-    /// redb's.
-    pub fn add(&self, id: &SegmentId, segment: &Segment) -> Result<(), AcceleratorError> {
-        self.load_filter()?;
-        let lost = |e: redb::Error| redb_error(&self.path, e);
-        let (batch, new_packs) = self.number(segment);
-        let write = self.db.begin_write().map_err(|e| lost(e.into()))?;
-        {
-            let mut segments = write.open_table(tables::SEGMENTS).map_err(|e| lost(e.into()))?;
-            segments.insert(*id.as_bytes(), ()).map_err(|e| lost(e.into()))?;
-            let mut packs = write.open_table(tables::PACKS).map_err(|e| lost(e.into()))?;
-            for (number, facts) in &new_packs {
-                packs.insert(*number, &encode_pack(facts)[..]).map_err(|e| lost(e.into()))?;
-            }
-            let mut chunks = write.open_table(tables::CHUNKS).map_err(|e| lost(e.into()))?;
-            for (key, location) in &batch {
-                chunks.insert(key, location.encode()).map_err(|e| lost(e.into()))?;
-            }
-            let mut slot = self.filter.write().unwrap_or_else(PoisonError::into_inner);
-            if let Some(filter) = slot.as_mut() {
-                if filter.is_full(batch.len() as u64) {
-                    let count = chunks.len().map_err(|e| lost(e.into()))?;
-                    *filter = Filter::with_room_for((count + batch.len() as u64) * 2);
-                    for item in chunks.iter().map_err(|e| lost(e.into()))? {
-                        filter.add(&item.map_err(|e| lost(e.into()))?.0.value());
-                    }
-                } else {
-                    batch.iter().for_each(|(key, _)| filter.add(key));
-                }
-                let mut pages = write.open_table(tables::FILTER).map_err(|e| lost(e.into()))?;
-                for (number, page) in filter.take_dirty() {
-                    pages.insert(number, &page[..]).map_err(|e| lost(e.into()))?;
-                }
-            }
-        }
-        write.commit().map_err(|e| lost(e.into()))?;
-        self.refresh()
-    }
-
-    /// Gives the segment's packs their numbers and its chunks their places, sorted by key.
-    fn number(&self, segment: &Segment) -> (Vec<Placed>, Vec<(u32, PackFacts)>) {
-        let mut packs = self.packs.write().unwrap_or_else(PoisonError::into_inner);
-        let mut batch = Vec::new();
-        let mut new_packs = Vec::new();
-        for pack in &segment.packs {
-            let number = match packs.numbers.get(&pack.id) {
-                Some(number) => *number,
-                None => {
-                    let number = packs.facts.len() as u32;
-                    let facts = PackFacts { id: pack.id, len: pack.len, header: pack.header };
-                    packs.numbers.insert(pack.id, number);
-                    packs.facts.push(facts.clone());
-                    new_packs.push((number, facts));
-                    number
-                }
-            };
-            for (block, at, entry) in pack.blocks_with_offsets() {
-                let mut offset = 0;
-                for (key, len) in &entry.chunks {
-                    let location = Location {
-                        pack: number,
-                        block: block as u16,
-                        body_offset: body_offset(at, &entry.header) as u32,
-                        body_len: entry.header.body_len,
-                        offset,
-                        len: *len,
-                    };
-                    offset += len;
-                    batch.push((*key, location));
-                }
-            }
-        }
-        batch.sort_unstable_by_key(|(key, _)| *key);
-        (batch, new_packs)
     }
 }
 

@@ -1,7 +1,15 @@
+mod damage;
+mod syncing;
+
 use super::*;
+use crate::backend::ObjectName;
+use crate::backend::memory::MemoryBackend;
 use crate::base::id::{ChunkId, ManifestId, SegmentId};
 use crate::format::pack::{BlockHeader, Class};
-use crate::format::segment::{Segment, SegmentBlock, SegmentPack};
+use crate::format::segment::{Segment, SegmentBlock};
+use crate::host::entropy::SystemEntropy;
+use crate::store::cut::ChunkSizes;
+use crate::store::repository::{InitOptions, Repository, init, open};
 
 fn repo(n: u8) -> RepoId {
     RepoId::from_array([n; 16])
@@ -26,6 +34,46 @@ fn segment(packs: std::ops::Range<u8>, chunks: u32) -> Segment {
     Segment { merges: vec![], packs: packs.map(pack).collect() }
 }
 
+/// A repository with `segments` segments of one pack of `chunks` chunks each.
+fn repository(segments: u8, chunks: u32) -> (MemoryBackend, Repository, Vec<SegmentId>) {
+    let backend = MemoryBackend::new();
+    let options = InitOptions {
+        password: None,
+        compression: 3,
+        parity_percent: 0,
+        sizes: ChunkSizes::DEFAULT,
+        related_to: None,
+        now: crate::base::time::Timestamp::EPOCH,
+    };
+    let made = init(Arc::new(backend.clone()), Arc::new(SystemEntropy), &options).unwrap();
+    let ids = (0..segments).map(|p| publish(&made, &segment(p..p + 1, chunks))).collect();
+    (backend, made, ids)
+}
+
+fn publish(repository: &Repository, segment: &Segment) -> SegmentId {
+    let (id, bytes) = seal_segment(repository, segment).unwrap();
+    repository.backend().put_new(&ObjectName::segment(&id), &[&bytes]).unwrap();
+    id
+}
+
+/// Whether the chunks of a pack of [`segment`] are where it says: all of them, or none.
+fn holds(index: &Accelerator, pack: u8, chunks: u32) -> bool {
+    let found = (0..chunks).filter(|n| {
+        let key = key(u32::from(pack) << 16 | n);
+        let at = index.find(&key).unwrap();
+        at.inspect(|at| assert!(right(index, at, pack, *n))).is_some()
+    });
+    let found = found.count() as u32;
+    assert!(found == 0 || found == chunks, "{found} of {chunks} chunks of pack {pack}");
+    found > 0
+}
+
+fn right(index: &Accelerator, at: &Location, pack: u8, n: u32) -> bool {
+    index.pack(at.pack).is_some_and(|facts| facts.id == PackId::from_array([pack; 32]))
+        && (at.block, at.body_offset, at.body_len) == (0, 64 + 16 + 10, 20)
+        && (at.offset, at.len) == (n * 100, 100)
+}
+
 #[test]
 fn chunks_are_found_again_after_reopening() {
     let dir = tempfile::tempdir().unwrap();
@@ -35,6 +83,8 @@ fn chunks_are_found_again_after_reopening() {
     first.add(&SegmentId::from_array([1; 32]), &segment(0..3, 500)).unwrap();
     let expected = first.find(&key(2 << 16 | 7)).unwrap().unwrap();
     assert_eq!((expected.offset, expected.len, expected.body_offset), (700, 100, 64 + 16 + 10));
+    first.flush_chunks().unwrap();
+    assert_eq!(first.find(&key(2 << 16 | 7)).unwrap(), Some(expected));
     drop(first);
     let (again, _) = Accelerator::open(&place, &repo(1)).unwrap();
     assert_eq!(again.find(&key(2 << 16 | 7)).unwrap(), Some(expected));
@@ -51,6 +101,7 @@ fn a_file_of_another_repository_or_no_database_is_made_anew() {
     let place = Place::Directory(dir.path().into());
     let (first, _) = Accelerator::open(&place, &repo(1)).unwrap();
     first.add(&SegmentId::from_array([1; 32]), &segment(0..1, 10)).unwrap();
+    assert_eq!(first.chunks().unwrap(), 10);
     drop(first);
     let from = dir.path().join(repo(1).to_hex()).join("index.redb");
     let to = dir.path().join(repo(2).to_hex());

@@ -70,6 +70,7 @@ pub fn index(
     around.progress.phase("index", Some(Total { files: None, bytes: Some(total) }));
     let (place, scratch) = place(scratch, total)?;
     let (accelerator, _) = Accelerator::open(&place, repository.id())?;
+    let mut filling = accelerator.filling(total)?;
     let mut packs: HashMap<PackId, KnownPack> = HashMap::new();
     let mut readable = Vec::new();
     for (name, len) in &segments {
@@ -90,11 +91,12 @@ pub fn index(
             }
         }
         if let Ok(id) = SegmentId::parse(name.name()) {
-            accelerator.add(&id, &segment)?;
+            filling.add(&id, &segment)?;
             readable.push((name.clone(), id));
         }
         around.progress.advance(0, *len);
     }
+    filling.finish()?;
     let listed = repository.backend().list(Space::Packs)?;
     let (count, unindexed) = (listed.len() as u64, hold_against(&packs, &listed, ledger));
     if ledger.bad_packs() > 0 {
