@@ -18,7 +18,7 @@ use crate::format::manifest::{RecordKind, SourceRecord};
 use crate::host::signal::Interrupt;
 use crate::host::users::SystemOwners;
 use crate::intake::forest::IntakeError;
-use crate::ops::snapshot::{CommitFault, SnapshotError, SnapshotInput, snapshot};
+use crate::ops::snapshot::{CommitFault, SnapshotError, SnapshotInput, SnapshotReport, snapshot};
 use crate::ops::sources::{Wanted, connect_version};
 use crate::store::writer::WriteError;
 use crate::window::evidence::Rules;
@@ -92,6 +92,16 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
     let report = snapshot(session, &given).map_err(|error| failed(&error))?;
     context.progress.finish();
     let shown = shown::report(context, &report);
+    exit_of(context, &report, shown)
+}
+
+/// The exit code of a result. One that could not be shown hides neither a capture nor a service that
+/// is down.
+fn exit_of(
+    context: &Context,
+    report: &SnapshotReport,
+    shown: Result<(), CliError>,
+) -> Result<Exit, CliError> {
     let mut exit = Exit::Ok;
     if report.body.problems_total > 0 {
         exit = exit.and(Exit::Problems);
@@ -102,7 +112,6 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
     if !report.not_running.is_empty() {
         exit = exit.and(Exit::ServiceDown);
     }
-    // A result that could not be shown hides neither a capture nor a service that is down.
     match shown {
         Err(error) if exit == Exit::Ok => Err(error),
         Err(error) => {
