@@ -4,17 +4,19 @@
 //! go. At no time is more held than a window and the directories on the way to it.
 
 mod jobs;
+mod known;
 mod node;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, mpsc};
 
 use super::digest::{self, Digest};
+use super::dirty::Fate;
 use super::file::FileError;
-use super::look::FirstLook;
+use super::first::FirstLook;
 use super::scan::{Look, LookError, Looker, Target};
 use super::stream::Streamer;
-use crate::base::path::{is_within, join};
+use crate::base::path::join;
 use crate::base::progress::Progress;
 use crate::format::tree::Entry;
 use crate::host::fs::InodeKind;
@@ -23,6 +25,7 @@ use crate::store::accelerator::{AcceleratorError, Generation};
 use crate::store::reader::ReadError;
 use crate::store::writer::{Worker, WriteError};
 use jobs::Job;
+pub(super) use known::Before;
 use node::{Nodes, Slot, SlotState};
 
 /// Directories that one thread looks at in a row.
@@ -98,6 +101,7 @@ pub(super) struct Engine<'a> {
     pool: Arc<rayon::ThreadPool>,
     pub(super) hands: Vec<Hand<'a>>,
     pub(super) first_look: FirstLook,
+    pub(super) before: Option<Before>,
     pub(super) seen: Seen,
     pub(super) links: Mutex<HashMap<InodeId, Entry>>,
     nodes: Nodes,
@@ -145,6 +149,7 @@ impl<'a> Engine<'a> {
             pool: Arc::new(pool),
             hands,
             first_look,
+            before: None,
             seen: Seen::default(),
             links: Mutex::default(),
             nodes: Nodes::default(),
@@ -158,7 +163,9 @@ impl<'a> Engine<'a> {
 
     /// Reads a directory and all below it; `None` where it could not be looked at.
     pub(super) fn read_root(&mut self, target: Target) -> Result<Option<Entry>, IntakeError> {
+        let known = self.known_root(&target.path);
         let root = self.nodes.add(None, target);
+        self.nodes.get_mut(root).known = known;
         self.root = Some(root);
         self.stack.push(root);
         let (looker, pool) = (self.looker, Arc::clone(&self.pool));
@@ -225,6 +232,7 @@ impl<'a> Engine<'a> {
         look: Look,
         below: &mut Vec<usize>,
     ) -> Result<(), IntakeError> {
+        let known = self.known_below(node, &look);
         self.note(node, &look);
         let volume = Arc::clone(&look.listing.volume);
         let state = self.nodes.get_mut(node);
@@ -239,16 +247,23 @@ impl<'a> Engine<'a> {
         state.unchanged = look.unchanged;
         let mut slots = Vec::with_capacity(look.listing.seen.len());
         let mut pending = 0;
+        let mut passed = Vec::new();
         for (slot, mut seen) in look.listing.seen.into_iter().enumerate() {
             let is_dir = seen.stat.kind == InodeKind::Dir;
-            let state = match seen.known.take() {
-                Some(entry) if !is_dir => SlotState::Done(entry),
-                known => {
+            let kid = known.get(slot).copied().flatten();
+            let has_meta = look.unchanged || seen.known.is_some();
+            let state = match (seen.known.take(), kid) {
+                (Some(entry), _) if !is_dir => SlotState::Done(entry),
+                (entry, Some((kid, Fate::Clean))) if has_meta => self.kept_slot(kid, entry),
+                (known, kid) => {
                     pending += 1;
                     let path = join(&above, &seen.name);
                     if is_dir {
                         let child = look.base.below(&seen, path, &volume);
-                        below.push(self.nodes.add(Some((node, slot)), child));
+                        let child = self.nodes.add(Some((node, slot)), child);
+                        self.nodes.get_mut(child).known = kid.map(|(kid, _)| kid);
+                        let pass = has_meta && kid.is_some_and(|(_, fate)| fate == Fate::Above);
+                        if pass { passed.push(child) } else { below.push(child) }
                     } else {
                         self.job_bytes += seen.stat.size.min(WINDOW_BYTES);
                         self.jobs.push(Job::new(node, slot, seen.stat, path, seen.had, self.sort));
@@ -261,6 +276,9 @@ impl<'a> Engine<'a> {
         let state = self.nodes.get_mut(node);
         state.slots = slots;
         state.pending = pending;
+        for child in passed {
+            self.pass(child, below)?;
+        }
         if pending == 0 { self.complete(node) } else { Ok(()) }
     }
 
@@ -277,20 +295,13 @@ impl<'a> Engine<'a> {
             self.seen.groups.insert(*gid);
         }
         let target = &self.nodes.get(node).target;
-        for (at, source) in self.looker.plan.counted.iter().enumerate() {
-            if is_within(&target.path, source) {
-                self.seen.counted.resize(self.looker.plan.counted.len(), 0);
-                self.seen.counted[at] += listing.bytes;
-            }
-        }
         let crossed = target.stat.is_some_and(|s| s.mount_root)
             || !Arc::ptr_eq(&target.volume, &listing.volume);
         if crossed && self.root != Some(node) {
             let fs_type = listing.volume.volume.fs_type.clone();
             self.seen.mounts.push((target.path.clone(), fs_type, true));
         }
-        let stat = &listing.stat;
-        self.first_look.add(stat.dev, stat.ino, listing.exact, &listing.all, &look.inodes);
+        self.note_in_first_look(node, look, crossed);
     }
 
     /// A directory could not be looked at: its entry stays, without content, and the problem is told.
@@ -309,10 +320,11 @@ impl<'a> Engine<'a> {
         }
         let state = self.nodes.get_mut(node);
         state.failed = true;
-        if state.parent.is_none() {
+        let Some((above, _)) = state.parent else {
             self.nodes.remove(node);
             return Ok(());
-        }
+        };
+        self.mark_odd(above);
         self.complete(node)
     }
 
@@ -326,6 +338,8 @@ impl<'a> Engine<'a> {
         for done in self.read_jobs(jobs)?.into_iter().flatten() {
             let path = done.path;
             self.seen.databases.extend(done.database.then(|| path.clone()));
+            // A problem is told by each run, so what has one is read by each.
+            let doubtful = done.remarks.changed || !done.remarks.problems.is_empty();
             for problem in done.remarks.problems {
                 self.seen.problems.push((path.clone(), problem));
             }
@@ -333,7 +347,6 @@ impl<'a> Engine<'a> {
                 let said = "changed while it was read, each time that was tried";
                 self.seen.problems.push((path.clone(), said.into()));
             }
-            let doubtful = done.remarks.changed;
             let state = match done.result {
                 Ok(entry) => {
                     let counter = if done.had {
@@ -355,7 +368,9 @@ impl<'a> Engine<'a> {
             let node = self.nodes.get_mut(done.node);
             if doubtful || matches!(state, SlotState::Gone) {
                 node.doubt(&done.digest);
+                self.mark_odd(done.node);
             }
+            let node = self.nodes.get_mut(done.node);
             node.slots[done.slot].state = state;
             node.pending -= 1;
             if node.pending == 0 {
@@ -372,12 +387,13 @@ impl<'a> Engine<'a> {
     }
 
     /// Closes the workers' blocks: all that was read is on its way to rest.
-    pub(super) fn finish(self) -> Result<(Seen, FirstLook), IntakeError> {
+    pub(super) fn finish(mut self) -> Result<(Seen, FirstLook), IntakeError> {
+        self.finish_first_look();
         for hand in self.hands {
             hand.worker.finish()?;
         }
         self.looker.reader.accelerator().flush_dirs()?;
-        Ok((self.seen, self.first_look.finish()))
+        Ok((self.seen, self.first_look))
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::digest;
-use super::engine::Engine;
+use super::dirty::{Changes, Fates, PreRead};
+use super::engine::{Before, Engine};
 pub use super::engine::{IntakeError, Seen};
 use super::file::{self, Remarks, Surroundings};
 use super::look::{FirstLook, SecondLook, again};
@@ -89,14 +90,40 @@ struct Branch {
 /// [`IntakeError`]; what cannot be read of a source is a problem in the result, not an error.
 pub fn read(input: &ReadInput<'_>) -> Result<Forest, IntakeError> {
     let looker = looker(input);
-    let mut engine = Engine::new(
-        &looker,
+    read_with(input, engine(input, &looker)?)
+}
+
+/// Reads again what an earlier read of the same run saw, but only where it may have changed since:
+/// what comes out is what [`read`] would give.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_dirty(
+    input: &ReadInput<'_>,
+    pre: PreRead,
+    changes: &Changes<'_>,
+) -> Result<Forest, IntakeError> {
+    let looker = looker(input);
+    let mut engine = engine(input, &looker)?;
+    let fates = Fates::of(&pre, changes);
+    engine.before = Some(Before::new(&pre.look, pre.kids, fates));
+    engine.first_look = pre.look;
+    engine.first_look.begin_again(input.synced);
+    read_with(input, engine)
+}
+
+fn engine<'a>(input: &ReadInput<'a>, looker: &'a Looker<'a>) -> Result<Engine<'a>, IntakeError> {
+    Engine::new(
+        looker,
         input.generation,
         input.interrupt,
         input.progress,
         input.sort,
         input.threads.max(1),
-    )?;
+    )
+}
+
+fn read_with(input: &ReadInput<'_>, mut engine: Engine<'_>) -> Result<Forest, IntakeError> {
     let mut top = Branch::default();
     for path in &input.plan.roots {
         if let Some(entry) = read_root(&mut engine, input, path)? {
@@ -167,6 +194,7 @@ fn target(looker: &Looker<'_>, root: OpenRoot, path: &[u8]) -> Target {
         path: path.to_vec(),
         volume: root.mounted,
         stat: None,
+        inode: None,
         meta_known: false,
     }
 }

@@ -1,86 +1,17 @@
 //! The second look: all names and inodes once more, compared with the first look. Nothing is
 //! opened but directories.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::digest::Digest;
 use super::engine::IntakeError;
+use super::first::DirNo;
+pub use super::first::FirstLook;
 use super::scan::{Listing, LookError, Looker, Target, short};
 use crate::base::path::join;
-use crate::base::time::Timestamp;
-use crate::host::fs::{InodeKind, Stat};
-use crate::host::process::{Device, InodeSet};
+use crate::host::fs::InodeKind;
 use crate::host::signal::Interrupt;
 use crate::store::reader::ReadError;
-
-/// A digest of all of a directory, and eight bytes of each of its names.
-type SeenDir = (Digest, Box<[u64]>);
-
-/// What the first look saw of every directory: a digest of the whole and eight bytes of each name.
-#[derive(Default)]
-pub struct FirstLook {
-    dirs: HashMap<(Device, u64), SeenDir>,
-    inodes: HashMap<Device, Vec<u64>>,
-    leaves: Vec<(Vec<u8>, Stat)>,
-    began: Option<Timestamp>,
-}
-
-impl FirstLook {
-    /// A look that begins now.
-    pub(super) fn begun(began: Timestamp) -> Self {
-        Self { began: Some(began), ..Self::default() }
-    }
-
-    pub(super) fn add(
-        &mut self,
-        dev: Device,
-        ino: u64,
-        exact: Digest,
-        all: &[Digest],
-        inodes: &[u64],
-    ) {
-        let mut shorts: Box<[u64]> = all.iter().map(short).collect();
-        shorts.sort_unstable();
-        self.dirs.insert((dev, ino), (exact, shorts));
-        let list = self.inodes.entry(dev).or_default();
-        list.push(ino);
-        list.extend_from_slice(inodes);
-    }
-
-    pub(super) fn add_leaf(&mut self, path: Vec<u8>, stat: Stat) {
-        self.inodes.entry(stat.dev).or_default().push(stat.ino);
-        self.leaves.push((path, stat));
-    }
-
-    pub(super) fn finish(mut self) -> Self {
-        for list in self.inodes.values_mut() {
-            list.sort_unstable();
-            list.dedup();
-            list.shrink_to_fit();
-        }
-        self
-    }
-
-    pub(super) fn leaves(&self) -> &[(Vec<u8>, Stat)] {
-        &self.leaves
-    }
-}
-
-impl InodeSet for FirstLook {
-    fn devices(&self) -> Vec<Device> {
-        self.inodes.keys().copied().collect()
-    }
-
-    fn contains(&self, device: Device, ino: u64) -> bool {
-        self.inodes.get(&device).is_some_and(|list| list.binary_search(&ino).is_ok())
-    }
-
-    fn as_of(&self) -> Option<Timestamp> {
-        self.began
-    }
-}
 
 /// What the second look found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -197,11 +128,14 @@ impl<'a> Again<'a> {
     }
 
     fn compare(&self, target: &Target, listing: &Listing) {
-        let shorts = match self.first.dirs.get(&(listing.stat.dev, listing.stat.ino)) {
-            Some((exact, _)) if *exact == listing.exact => return,
-            Some((_, shorts)) => shorts,
-            None => return self.add([target.path.clone()]),
-        };
+        let stat = &listing.stat;
+        let mut then = self.first.selves(stat.dev, stat.ino).peekable();
+        let Some(&any) = then.peek() else { return self.add([target.path.clone()]) };
+        let dir = |no: DirNo| &self.first.dirs[no as usize];
+        if then.any(|no| dir(no).exact == listing.exact) {
+            return;
+        }
+        let shorts = &dir(any).shorts;
         let each = listing.seen.iter().zip(&listing.all);
         let mut changed: Vec<Vec<u8>> = each
             .filter(|(_, digest)| shorts.binary_search(&short(digest)).is_err())

@@ -15,6 +15,7 @@ use crate::base::time::Timestamp;
 use crate::format::segment::{ChunkKey, chunk_key};
 use crate::format::tree::Entry;
 use crate::host::fs::{Attributes, InodeKind, SourceDir, SourceFs, Stat, Volume};
+use crate::host::process::Device;
 use crate::store::accelerator::{DirRecord, Generation};
 use crate::store::reader::{ReadError, Reader};
 use crate::store::writer::Writer;
@@ -23,7 +24,7 @@ use crate::store::writer::Writer;
 /// way of several names leads from one of them.
 const ANCHORS_MAX: usize = 256;
 /// Bytes that such a way may have: the kernel takes 4095.
-const WAY_MAX: usize = 2000;
+pub(super) const WAY_MAX: usize = 2000;
 
 /// An open directory from which others below it are opened.
 pub(super) struct Anchor {
@@ -60,6 +61,7 @@ impl Base {
             path,
             volume: Arc::clone(volume),
             stat: Some(seen.stat),
+            inode: Some((seen.stat.dev, seen.stat.ino)),
             meta_known: seen.meta_known,
         }
     }
@@ -76,8 +78,10 @@ pub(super) struct Target {
     pub(super) path: Vec<u8>,
     /// Its file system, where it is that of the directory above.
     pub(super) volume: Arc<Mounted>,
-    /// What its directory said of it; `None` for a root.
+    /// What its directory said of it; `None` for a root, and where that was not looked at.
     pub(super) stat: Option<Stat>,
+    /// What it must be; `None` for a root.
+    pub(super) inode: Option<(Device, u64)>,
     /// Whether its own metadata is known from the record of the directory above.
     pub(super) meta_known: bool,
 }
@@ -151,7 +155,9 @@ pub(super) struct Look {
     /// The listing is that of the record, which is believed: no file is to be read, and only
     /// sub-directories are left in it.
     pub(super) unchanged: bool,
-    pub(super) inodes: Vec<u64>,
+    pub(super) inodes: Vec<(Device, u64)>,
+    /// One of its inodes has names elsewhere, too.
+    pub(super) linked: bool,
     pub(super) owners: Vec<(u32, u32)>,
 }
 
@@ -180,7 +186,7 @@ impl Looker<'_> {
         let way: &[u8] = if target.way.is_empty() { b"." } else { &target.way };
         let dir = target.anchor.dir.open_dir(way).map_err(cannot("cannot be opened"))?;
         let stat = dir.stat_self().map_err(cannot("cannot be looked at"))?;
-        if target.stat.is_some_and(|s| (s.dev, s.ino) != (stat.dev, stat.ino)) {
+        if target.inode.is_some_and(|inode| inode != (stat.dev, stat.ino)) {
             return Err(LookError::Replaced);
         }
         if stat.dev == target.volume.dev {
@@ -265,7 +271,8 @@ impl Looker<'_> {
         }
         Ok(Look {
             unchanged: record.as_ref().is_some_and(same),
-            inodes: listing.seen.iter().map(|s| s.stat.ino).collect(),
+            inodes: listing.seen.iter().map(|s| (s.stat.dev, s.stat.ino)).collect(),
+            linked: listing.seen.iter().any(is_linked),
             listing,
             base,
             key,
@@ -410,6 +417,10 @@ pub(super) fn mounted(
 /// What is said of all that was not reached within `max_downtime`.
 pub(super) fn time_is_over() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the time that the service may be stopped is over")
+}
+
+fn is_linked(seen: &Seen) -> bool {
+    seen.stat.nlink > 1 && seen.stat.kind != InodeKind::Dir
 }
 
 /// Bytes of a file's data, as far as its inode tells.

@@ -133,6 +133,9 @@ pub struct Volume {
     /// Whether the type is on the list of local ones. Everything else, FUSE included, is treated as
     /// a network file system, whose caches must be asked to refresh.
     pub local: bool,
+    /// Device of the file system as a whole, as `mountinfo` gives it: one for all subvolumes of a
+    /// btrfs. Tells file systems apart within one run, never kept.
+    pub superblock: (u32, u32),
     /// Whether it is one of the kernel's own (proc, sysfs, cgroup ...): left out and listed.
     pub pseudo: bool,
     /// How far apart two changes must be to get different times.

@@ -198,7 +198,8 @@ pub(super) fn of(dir: BorrowedFd<'_>) -> io::Result<Volume> {
     let identity = identity(dir, &mount, local)?;
     let grain = grain(&mount.fs_type, kernel_version()?);
     let pseudo = is_pseudo(&mount.fs_type);
-    Ok(Volume { identity, fs_type: mount.fs_type, local, pseudo, grain })
+    let superblock = mount.dev;
+    Ok(Volume { identity, fs_type: mount.fs_type, local, superblock, pseudo, grain })
 }
 
 /// A name that stays the same over boots, never built from the device number alone.

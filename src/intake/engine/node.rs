@@ -10,6 +10,7 @@ use crate::format::tree::{Entry, Meta, Node};
 use crate::host::fs::{Attributes, Stat};
 use crate::intake::digest::{self, Digest};
 use crate::intake::file::{self, FileError, Remarks, Surroundings};
+use crate::intake::first::DirNo;
 use crate::intake::scan::{Mounted, Target};
 use crate::store::accelerator::DirRecord;
 use crate::store::reader::ReadError;
@@ -37,6 +38,10 @@ pub(super) enum SlotState {
 pub(super) struct DirState {
     pub(super) parent: Option<(usize, usize)>,
     pub(super) target: Target,
+    /// Its number in an earlier read of this run ...
+    pub(super) known: Option<DirNo>,
+    /// ... and in this one.
+    pub(super) number: Option<DirNo>,
     pub(super) volume: Arc<Mounted>,
     pub(super) stat: Option<Stat>,
     pub(super) key: ChunkKey,
@@ -71,6 +76,8 @@ impl Nodes {
             parent,
             volume: Arc::clone(&target.volume),
             target,
+            known: None,
+            number: None,
             stat: None,
             key: [0; 16],
             record: None,
@@ -122,6 +129,9 @@ impl Engine<'_> {
         while let Some(number) = next {
             let Some(mut state) = self.nodes.remove(number) else { break };
             let tree = if state.failed { None } else { self.tree_of(&mut state)? };
+            if let Some(no) = state.number {
+                self.first_look.dirs[no as usize].tree = tree;
+            }
             next = self.tell_above(number, state, tree)?;
         }
         Ok(())

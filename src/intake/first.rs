@@ -1,0 +1,298 @@
+//! What one look saw of every directory and inode: what a second look and events are compared with,
+//! and what a later look need not see again.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::digest::Digest;
+use crate::base::id::ChunkId;
+use crate::base::path::join;
+use crate::base::time::Timestamp;
+use crate::host::fs::Stat;
+use crate::host::process::{Device, InodeSet};
+
+/// The number of a directory within one look.
+pub(super) type DirNo = u32;
+
+/// No directory: above a root.
+pub(super) const NOBODY: DirNo = DirNo::MAX;
+
+/// A directory.
+#[derive(Clone, Debug)]
+pub(super) struct DirSeen {
+    pub(super) dev: Device,
+    pub(super) ino: u64,
+    pub(super) parent: DirNo,
+    /// Its name; of a root its path.
+    pub(super) name: Box<[u8]>,
+    /// What its content became.
+    pub(super) tree: Option<ChunkId>,
+    /// Digest of all names and inodes.
+    pub(super) exact: Digest,
+    /// Eight bytes of the digest of each name and inode, sorted.
+    pub(super) shorts: Box<[u64]>,
+    /// Device of the file system as a whole.
+    pub(super) superblock: Device,
+    /// Which owners it has, and which sources it counts for.
+    pub(super) group: u32,
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+    /// Something of it must be seen each time: it is too young to be believed, has a problem, a
+    /// mount, or a name of an inode with several.
+    pub(super) odd: bool,
+    /// It is not there any more.
+    pub(super) gone: bool,
+}
+
+/// One name of an inode.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Name {
+    /// Place in the list of devices.
+    dev: u32,
+    dir: DirNo,
+    ino: u64,
+}
+
+impl Name {
+    fn key(&self) -> (u32, u64, DirNo) {
+        (self.dev, self.ino, self.dir)
+    }
+}
+
+/// Owners that directories have in common, and places of the sources that they count for.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Group {
+    pub(super) owners: Vec<(u32, u32)>,
+    pub(super) counted: Vec<usize>,
+}
+
+/// What one look saw.
+#[derive(Default)]
+pub struct FirstLook {
+    pub(super) dirs: Vec<DirSeen>,
+    pub(super) groups: Vec<Group>,
+    group_of: HashMap<Group, u32>,
+    devices: Vec<Device>,
+    /// Directories by their own inode, sorted once the look is finished.
+    selves: Vec<Name>,
+    /// All names by inode, sorted once the look is finished; those of roots that are no directories
+    /// have no directory.
+    names: Vec<Name>,
+    leaves: Vec<(Vec<u8>, Stat)>,
+    began: Option<Timestamp>,
+}
+
+impl FirstLook {
+    /// A look that begins now.
+    pub(super) fn begun(began: Timestamp) -> Self {
+        Self { began: Some(began), ..Self::default() }
+    }
+
+    /// The look goes on from here: leaves are seen anew.
+    pub(super) fn begin_again(&mut self, began: Timestamp) {
+        self.began = Some(began);
+        self.leaves.clear();
+    }
+
+    /// Adds a directory, or what is to stand in the place of one that was seen before.
+    pub(super) fn put(
+        &mut self,
+        known: Option<DirNo>,
+        seen: DirSeen,
+        inodes: &[(Device, u64)],
+    ) -> DirNo {
+        let no = match known {
+            Some(no) => {
+                self.dirs[no as usize] = seen;
+                no
+            }
+            None => {
+                self.dirs.push(seen);
+                (self.dirs.len() - 1) as DirNo
+            }
+        };
+        let mut last = None;
+        for &(device, ino) in inodes {
+            let dev = match last {
+                Some((known, dev)) if known == device => dev,
+                _ => self.device(device),
+            };
+            last = Some((device, dev));
+            self.names.push(Name { dev, ino, dir: no });
+        }
+        no
+    }
+
+    pub(super) fn add_leaf(&mut self, path: Vec<u8>, stat: Stat) {
+        let dev = self.device(stat.dev);
+        self.names.push(Name { dev, ino: stat.ino, dir: NOBODY });
+        self.leaves.push((path, stat));
+    }
+
+    fn device(&mut self, device: Device) -> u32 {
+        let at = self.devices.iter().position(|known| *known == device).unwrap_or_else(|| {
+            self.devices.push(device);
+            self.devices.len() - 1
+        });
+        at as u32
+    }
+
+    /// The number of a group.
+    pub(super) fn group(&mut self, mut group: Group) -> u32 {
+        group.owners.sort_unstable();
+        group.owners.dedup();
+        if let Some(number) = self.group_of.get(&group) {
+            return *number;
+        }
+        let number = self.groups.len() as u32;
+        self.groups.push(group.clone());
+        self.group_of.insert(group, number);
+        number
+    }
+
+    /// Names of a look before this one that are still true; to be called before any is added.
+    /// Gives how many there are.
+    pub(super) fn names_before(&self) -> usize {
+        self.names.len()
+    }
+
+    /// The look is done. Of the first `before` names only those of directories that stay are kept.
+    pub(super) fn finish(&mut self, before: usize, stays: &dyn Fn(DirNo) -> bool) {
+        let mut at = 0;
+        self.names.retain(|name| {
+            at += 1;
+            at > before || (name.dir != NOBODY && stays(name.dir))
+        });
+        // Two sorted runs of which the second is short, where most of it is as before.
+        self.names.sort_by_key(Name::key);
+        let mut selves = Vec::with_capacity(self.dirs.len());
+        for no in 0..self.dirs.len() {
+            let DirSeen { dev, ino, gone, .. } = self.dirs[no];
+            if !gone {
+                selves.push(Name { dev: self.device(dev), ino, dir: no as DirNo });
+            }
+        }
+        selves.sort_unstable_by_key(Name::key);
+        self.selves = selves;
+        self.names.shrink_to_fit();
+        self.dirs.shrink_to_fit();
+    }
+
+    fn range(all: &[Name], dev: u32, ino: u64) -> Range<usize> {
+        let from = all.partition_point(|name| (name.dev, name.ino) < (dev, ino));
+        let len = all[from..].partition_point(|name| (name.dev, name.ino) == (dev, ino));
+        from..from + len
+    }
+
+    fn place(&self, device: Device) -> Option<u32> {
+        self.devices.iter().position(|known| *known == device).map(|at| at as u32)
+    }
+
+    /// The directories that are this inode.
+    pub(super) fn selves(&self, device: Device, ino: u64) -> impl Iterator<Item = DirNo> + '_ {
+        let found = self.place(device).map(|dev| Self::range(&self.selves, dev, ino));
+        self.selves[found.unwrap_or_default()].iter().map(|name| name.dir)
+    }
+
+    /// The directories that hold a name of this inode; [`NOBODY`] for a root that is no directory.
+    pub(super) fn holders(&self, device: Device, ino: u64) -> impl Iterator<Item = DirNo> + '_ {
+        let found = self.place(device).map(|dev| Self::range(&self.names, dev, ino));
+        self.names[found.unwrap_or_default()].iter().map(|name| name.dir)
+    }
+
+    /// A directory's path.
+    pub(super) fn path(&self, mut no: DirNo) -> Vec<u8> {
+        let mut names = Vec::new();
+        while let Some(dir) = self.dirs.get(no as usize) {
+            names.push(&dir.name);
+            no = dir.parent;
+        }
+        let mut path = names.pop().map(|root| root.to_vec()).unwrap_or_default();
+        while let Some(name) = names.pop() {
+            path = join(&path, name);
+        }
+        path
+    }
+
+    /// The root above a directory.
+    pub(super) fn root_of(&self, mut no: DirNo) -> DirNo {
+        while let Some(dir) = self.dirs.get(no as usize).filter(|dir| dir.parent != NOBODY) {
+            no = dir.parent;
+        }
+        no
+    }
+
+    /// The directories that are there, by number.
+    pub(super) fn live(&self) -> impl Iterator<Item = (DirNo, &DirSeen)> {
+        self.dirs
+            .iter()
+            .enumerate()
+            .filter(|(_, dir)| !dir.gone)
+            .map(|(no, dir)| (no as DirNo, dir))
+    }
+
+    pub(super) fn leaves(&self) -> &[(Vec<u8>, Stat)] {
+        &self.leaves
+    }
+
+    /// Names and directories.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether nothing was seen.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.selves.is_empty()
+    }
+
+    /// Whether two looks saw the same directories and inodes, by path and by number.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        let dirs = |look: &Self| {
+            let mut all: Vec<_> = look
+                .live()
+                .map(|(no, d)| {
+                    let group = look.groups[d.group as usize].clone();
+                    let what = (d.exact, d.shorts.clone(), d.tree, d.superblock);
+                    (look.path(no), (d.dev, d.ino), what, (d.files, d.bytes, group.owners))
+                })
+                .collect();
+            all.sort();
+            all
+        };
+        let names = |look: &Self| {
+            let mut all: Vec<_> = look
+                .names
+                .iter()
+                .map(|n| (look.devices[n.dev as usize], n.ino, look.path(n.dir)))
+                .collect();
+            all.sort_unstable();
+            all
+        };
+        dirs(self) == dirs(other) && names(self) == names(other)
+    }
+
+    /// Bytes of memory that the look takes, about.
+    #[must_use]
+    pub fn footprint(&self) -> usize {
+        let of = |dir: &DirSeen| size_of::<DirSeen>() + dir.name.len() + dir.shorts.len() * 8;
+        let names = (self.names.capacity() + self.selves.capacity()) * size_of::<Name>();
+        self.dirs.iter().map(of).sum::<usize>() + names
+    }
+}
+
+impl InodeSet for FirstLook {
+    fn devices(&self) -> Vec<Device> {
+        self.devices.clone()
+    }
+
+    fn contains(&self, device: Device, ino: u64) -> bool {
+        self.holders(device, ino).next().is_some() || self.selves(device, ino).next().is_some()
+    }
+
+    fn as_of(&self) -> Option<Timestamp> {
+        self.began
+    }
+}
