@@ -118,7 +118,7 @@ type InodeId = ((u32, u32), u64);
 /// What one reading thread works with.
 pub(super) struct Hand<'w> {
     pub(super) worker: Worker<'w>,
-    pub(super) streamer: Streamer,
+    pub(super) streamer: Streamer<'w>,
 }
 
 impl<'a> Engine<'a> {
@@ -137,7 +137,7 @@ impl<'a> Engine<'a> {
         let first_look = FirstLook::begun(looker.synced);
         let hand = |_| {
             let worker = looker.writer.worker()?;
-            Ok::<_, WriteError>(Hand { worker, streamer: Streamer::default() })
+            Ok::<_, WriteError>(Hand { worker, streamer: Streamer::new(looker.over, interrupt) })
         };
         let hands = (0..threads).map(hand).collect::<Result<_, _>>()?;
         Ok(Self {

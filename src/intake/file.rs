@@ -63,7 +63,7 @@ pub(super) fn meta(
     attributes: Attributes,
     around: Surroundings<'_>,
     worker: &mut Worker<'_>,
-    streamer: &mut Streamer,
+    streamer: &mut Streamer<'_>,
     remarks: &mut Remarks,
 ) -> Result<Meta, FileError> {
     for (what, kind) in &attributes.unread {
@@ -94,7 +94,7 @@ fn store_bytes(
     bytes: &[u8],
     class: Class,
     worker: &mut Worker<'_>,
-    streamer: &mut Streamer,
+    streamer: &mut Streamer<'_>,
 ) -> Result<Stored, FileError> {
     let mut rest = bytes;
     let stored = streamer.store(worker, class, bytes.len() as u64, &mut |out| {
@@ -120,7 +120,7 @@ pub(super) fn special(
     stat: &Stat,
     around: Surroundings<'_>,
     worker: &mut Worker<'_>,
-    streamer: &mut Streamer,
+    streamer: &mut Streamer<'_>,
     remarks: &mut Remarks,
 ) -> Result<Entry, FileError> {
     let node = match stat.kind {
@@ -146,7 +146,7 @@ pub(super) fn regular(
     scanned: &Stat,
     around: Surroundings<'_>,
     worker: &mut Worker<'_>,
-    streamer: &mut Streamer,
+    streamer: &mut Streamer<'_>,
     remarks: &mut Remarks,
 ) -> Result<Entry, FileError> {
     let mut attempt = 0;
@@ -180,7 +180,7 @@ fn content(
     stat: &Stat,
     class: Class,
     worker: &mut Worker<'_>,
-    streamer: &mut Streamer,
+    streamer: &mut Streamer<'_>,
 ) -> Result<(Node, u64), FileError> {
     let map = file.extents(stat).map_err(at("its map cannot be read"))?;
     if is_dense(&map, stat.size) {
@@ -215,7 +215,7 @@ fn sparse(
     map: ExtentMap,
     class: Class,
     worker: &mut Worker<'_>,
-    streamer: &mut Streamer,
+    streamer: &mut Streamer<'_>,
 ) -> Result<(Node, u64), FileError> {
     let mut stretches: Vec<Stretch> = map
         .extents

@@ -149,6 +149,7 @@ fn looker<'a>(input: &ReadInput<'a>) -> Looker<'a> {
         synced: input.synced,
         over: input.over,
         anchors: Arc::default(),
+        syncs: true,
     }
 }
 
@@ -326,7 +327,7 @@ fn plain_dir() -> crate::format::tree::Meta {
 /// # Errors
 /// [`IntakeError`]; what cannot be looked at again has changed.
 pub fn look_again(input: &ReadInput<'_>, first: &FirstLook) -> Result<SecondLook, IntakeError> {
-    let looker = looker(input);
+    let looker = Looker { syncs: false, ..looker(input) };
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(input.threads.max(1))
         .build()

@@ -108,6 +108,8 @@ pub(super) struct Looker<'a> {
     pub(super) over: &'a (dyn Fn() -> bool + Sync),
     /// Anchors that are open.
     pub(super) anchors: Arc<AtomicUsize>,
+    /// Write back what is dirty on mounts that are met on the way.
+    pub(super) syncs: bool,
 }
 
 /// One name of a directory.
@@ -192,8 +194,12 @@ impl Looker<'_> {
         if stat.dev == target.volume.dev {
             return Ok((dir, stat, Arc::clone(&target.volume)));
         }
-        let mounted = mounted(self.fs, &*dir, &stat, self.synced)
+        let mut mounted = mounted(self.fs, &*dir, &stat, self.synced)
             .map_err(cannot("its file system cannot be found out"))?;
+        if self.syncs && !mounted.volume.pseudo && self.fs.sync(&*dir).is_err() {
+            // A store through a mapping that was dirty before moves no time: nothing is believed.
+            mounted.settled_before = Timestamp { secs: i64::MIN, nanos: 0 };
+        }
         let other = mounted.volume.identity != target.volume.volume.identity;
         if mounted.volume.pseudo || (self.plan.one_file_system && other) {
             return Err(LookError::LeftOut(mounted.volume));
@@ -302,6 +308,11 @@ impl Looker<'_> {
             left_out: Vec::new(),
         };
         let ask = self.plan.may_leave_out_in(&target.path);
+        for twice in names.windows(2).filter(|two| two[0].name == two[1].name) {
+            let said = "the file system lists this name twice".to_owned();
+            listing.problems.push((join(&target.path, &twice[0].name), said));
+        }
+        names.dedup_by(|a, b| a.name == b.name);
         for raw in names {
             if raw.name.len() > limits::NAME_MAX {
                 let said = format!(

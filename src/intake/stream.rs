@@ -2,9 +2,11 @@
 
 use std::io;
 
+use super::scan::time_is_over;
 use crate::base::id::{ChunkId, ContentHash};
 use crate::format::content::{ChunkRef, Content};
 use crate::format::pack::{ChunkKind, Class};
+use crate::host::signal::Interrupt;
 use crate::store::cut::{Cutting, cutting_for};
 use crate::store::lists::ContentBuilder;
 use crate::store::writer::{Worker, WriteError};
@@ -32,12 +34,26 @@ pub(super) struct Stored {
 }
 
 /// Cuts streams; keeps its buffer from file to file.
-#[derive(Default)]
-pub(super) struct Streamer {
+pub(super) struct Streamer<'a> {
     buffer: Vec<u8>,
+    over: &'a (dyn Fn() -> bool + Sync),
+    interrupt: &'a Interrupt,
 }
 
-impl Streamer {
+impl<'a> Streamer<'a> {
+    /// A streamer that reads on only while the time is not over and nobody asked for the end: a
+    /// single file may take longer than a service may be stopped.
+    pub(super) fn new(over: &'a (dyn Fn() -> bool + Sync), interrupt: &'a Interrupt) -> Self {
+        Self { buffer: Vec::new(), over, interrupt }
+    }
+
+    fn may_go_on(&self) -> Result<(), StreamError> {
+        if self.interrupt.is_set() {
+            return Err(StreamError::Read(io::ErrorKind::Interrupted.into()));
+        }
+        if (self.over)() { Err(StreamError::Read(time_is_over())) } else { Ok(()) }
+    }
+
     /// Keeps all bytes that `read` gives (0 at the end; any number before). `size` is what is
     /// expected; more or less is kept as it comes. Pages of a database go to a class of their own
     /// unless they are secret anyway.
@@ -67,6 +83,7 @@ impl Streamer {
                         self.buffer.resize((self.buffer.len() * 2).max(BUFFER), 0);
                     }
                 }
+                self.may_go_on()?;
                 match read(&mut self.buffer[end..]).map_err(StreamError::Read)? {
                     0 => done = true,
                     n => end += n,

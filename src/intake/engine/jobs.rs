@@ -213,7 +213,7 @@ impl Engine<'_> {
             }
             _ => file::special(dir, job.name(), &job.stat, around, worker, streamer, remarks)?,
         };
-        if linked && !remarks.changed {
+        if linked && !remarks.changed && remarks.problems.is_empty() {
             let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
             if links.len() < LINKS_MAX {
                 links.insert(inode, entry.clone());

@@ -51,6 +51,8 @@ pub(super) struct DirState {
     pub(super) entries: Vec<Digest>,
     pub(super) unchanged: bool,
     pub(super) failed: bool,
+    /// Digests that must not be kept.
+    doubted: Vec<Digest>,
     pub(super) slots: Vec<Slot>,
     pub(super) pending: usize,
 }
@@ -59,7 +61,17 @@ impl DirState {
     /// A name could not be read as it is: the next run must not believe that it was.
     pub(super) fn doubt(&mut self, digest: &Digest) {
         self.listing = digest::NONE;
-        self.entries.retain(|d| d != digest);
+        self.doubted.push(*digest);
+    }
+
+    /// The digests that may be kept.
+    fn believable(&mut self) -> Vec<Digest> {
+        let mut entries = std::mem::take(&mut self.entries);
+        self.doubted.sort_unstable();
+        if !self.doubted.is_empty() {
+            entries.retain(|d| self.doubted.binary_search(d).is_err());
+        }
+        entries
     }
 }
 
@@ -86,6 +98,7 @@ impl Nodes {
             entries: Vec::new(),
             unchanged: false,
             failed: false,
+            doubted: Vec::new(),
             slots: Vec::new(),
             pending: 0,
         };
@@ -159,7 +172,7 @@ impl Engine<'_> {
             tree,
             listing: state.listing,
             children,
-            entries: std::mem::take(&mut state.entries),
+            entries: state.believable(),
         };
         let believed = &self.looker.believed;
         let kept = state.record.as_ref().is_some_and(|old| {
@@ -212,6 +225,7 @@ impl Engine<'_> {
         mut state: DirState,
         tree: Option<ChunkId>,
     ) -> Result<Option<usize>, IntakeError> {
+        let problems = self.seen.problems.len();
         let fresh = match (state.stat.or(state.target.stat), state.target.meta_known) {
             (Some(stat), false) => Some(self.dir_meta(&mut state, &stat)?),
             _ => None,
@@ -223,8 +237,11 @@ impl Engine<'_> {
             }
             return Ok(None);
         };
+        let name = self.nodes.get(above).slots[slot].name.clone();
+        if state.failed || self.seen.problems.len() > problems {
+            self.doubt_below(above, &name, &state);
+        }
         let parent = self.nodes.get_mut(above);
-        let name = parent.slots[slot].name.clone();
         let known = match std::mem::replace(&mut parent.slots[slot].state, SlotState::Gone) {
             SlotState::Waiting(known) => known,
             _ => None,
@@ -238,6 +255,17 @@ impl Engine<'_> {
         };
         parent.pending -= 1;
         Ok((parent.pending == 0).then_some(above))
+    }
+
+    /// A sub-directory was not kept as it is, or not with all its attributes: the next run must not
+    /// take its entry over.
+    fn doubt_below(&mut self, above: usize, name: &[u8], state: &DirState) {
+        let Some(stat) = &state.target.stat else { return };
+        let namer = self.looker.reader.repository().namer();
+        let parent = self.nodes.get_mut(above);
+        let digest = digest::entry(namer, &parent.volume.volume.identity, name, stat);
+        parent.doubt(&digest);
+        self.mark_odd(above);
     }
 
     fn dir_meta(&mut self, state: &mut DirState, stat: &Stat) -> Result<Meta, IntakeError> {
