@@ -7,6 +7,7 @@ pub mod entropy;
 pub mod fs;
 pub mod locks;
 pub mod machine;
+pub mod node;
 pub mod process;
 pub mod run;
 pub mod service;
