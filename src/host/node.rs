@@ -18,7 +18,7 @@ use super::run::{Finished, KEPT_OUTPUT, RunError, Surroundings, run_with};
 pub mod scan;
 mod ssh;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use ssh::Ssh;
 

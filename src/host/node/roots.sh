@@ -11,7 +11,7 @@ echo "N $(readlink self/ns/pid) $(cat 2/comm 2>/dev/null)"
 devices=
 number=0
 while [ $# -gt 1 ]; do
-    if seen=$(stat -L -c '%d %i %Y %Z' -- "$1" 2>&1); then
+    if seen=$(stat -L -c '%d %i %W' -- "$1" 2>&1); then
         echo "R $number $seen $(stat -L -f -c %T -- "$1" 2>/dev/null)"
         devices="$devices|${seen%% *}"
         while read -r _ _ device _ mount _; do

@@ -44,8 +44,8 @@ pub struct RootThere {
     pub dev: Device,
     /// Its inode.
     pub ino: u64,
-    /// Its times of modification and change, in seconds.
-    pub times: (i64, i64),
+    /// When it was made, in seconds since 1970; 0 where that is not known.
+    pub born: i64,
     /// The type of its file system, in the words of `stat`.
     pub file_system: String,
 }
@@ -53,6 +53,8 @@ pub struct RootThere {
 /// A file system mounted below a root.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MountThere {
+    /// Which root it is below.
+    pub index: usize,
     /// Where.
     pub path: Vec<u8>,
     /// Its device there.
@@ -210,9 +212,10 @@ fn parse_list(answer: &[u8], paths: usize) -> io::Result<Listing> {
                 listing.roots.push(root);
             }
             "M" => {
-                let dev = words.nth(1).and_then(device).ok_or_else(odd)?;
+                let index = words.next().and_then(|n| n.parse().ok()).ok_or_else(odd)?;
+                let dev = words.next().and_then(device).ok_or_else(odd)?;
                 let path = line.splitn(4, |&b| b == b' ').nth(3).ok_or_else(odd)?;
-                listing.mounts.push(MountThere { path: from_mountinfo(path), dev });
+                listing.mounts.push(MountThere { index, path: from_mountinfo(path), dev });
             }
             "F" => listing.held.push(held(&mut words).ok_or_else(odd)?),
             // A login shell may greet.
@@ -226,9 +229,10 @@ fn root<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<RootThere> {
     let index = words.next()?.parse().ok()?;
     let dev = device(words.next()?)?;
     let ino = words.next()?.parse().ok()?;
-    let times = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    // A file system that knows none says `-`, or 0.
+    let born = words.next()?.parse().unwrap_or(0);
     let file_system = words.collect::<Vec<_>>().join(" ");
-    Some(RootThere { index, dev, ino, times, file_system })
+    Some(RootThere { index, dev, ino, born, file_system })
 }
 
 fn held<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Held> {

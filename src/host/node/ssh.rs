@@ -23,6 +23,9 @@ const PERSIST: &str = "300";
 /// Time for ending one.
 const GOODBYE: Duration = Duration::from_secs(3);
 
+/// Age from which a directory that a killed run left is removed.
+const LEFT_OVER: Duration = Duration::from_secs(24 * 3600);
+
 /// Beginning of the names of directories for sockets.
 const PREFIX: &str = "cabk-ssh.";
 
@@ -157,7 +160,8 @@ impl Control {
     }
 }
 
-/// Removes the empty directories that killed runs left.
+/// Removes the empty directories that killed runs left, once they are old: whoever shares a place
+/// with other pid namespaces cannot tell who lives.
 fn sweep(place: &Path) {
     let Ok(names) = std::fs::read_dir(place) else { return };
     for name in names.flatten() {
@@ -166,9 +170,12 @@ fn sweep(place: &Path) {
         let mut numbers = rest.split('.').map(str::parse::<u64>);
         let (Some(Ok(pid)), Some(Ok(start))) = (numbers.next(), numbers.next()) else { continue };
         let Ok(pid) = u32::try_from(pid) else { continue };
-        if machine::process_alive(pid, start).is_ok_and(|alive| !alive) {
+        let dir = place.join(name);
+        let age = std::fs::symlink_metadata(&dir).and_then(|meta| meta.modified()).ok();
+        let old = age.and_then(|at| at.elapsed().ok()).is_some_and(|age| age >= LEFT_OVER);
+        if old && machine::process_alive(pid, start).is_ok_and(|alive| !alive) {
             // One that is not empty has a connection that is still open.
-            let _ = std::fs::remove_dir(place.join(name));
+            let _ = std::fs::remove_dir(dir);
         }
     }
 }

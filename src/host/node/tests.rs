@@ -15,13 +15,13 @@ PATH=$dir/there:$PATH exec sh -c "$*"
 "#;
 
 /// A node behind that.
-pub(super) struct Bed {
+pub(crate) struct Bed {
     dir: tempfile::TempDir,
-    pub(super) node: Node,
+    pub(crate) node: Node,
 }
 
 impl Bed {
-    pub(super) fn new(sudo: bool) -> Self {
+    pub(crate) fn new(sudo: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let bed = Self { node: Node::local(Arc::new(SystemClock)), dir };
         bed.program("ssh", SHIM);
@@ -31,7 +31,7 @@ impl Bed {
         Self { node, ..bed }
     }
 
-    fn program(&self, name: &str, text: &str) {
+    pub(crate) fn program(&self, name: &str, text: &str) {
         let path = self.dir.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();
@@ -226,10 +226,17 @@ fn a_shared_connection_has_a_private_place_and_is_ended() {
     for dir in [&long, &odd, &good] {
         std::fs::create_dir(dir).unwrap();
     }
-    std::fs::create_dir(good.join("cabk-ssh.1.99999999999.0")).unwrap();
+    let left = good.join("cabk-ssh.1.99999999999.0");
+    std::fs::create_dir(&left).unwrap();
+    let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    std::fs::File::open(&left).unwrap().set_modified(long_ago).unwrap();
+    let young = place.path().join("good/cabk-ssh.1.99999999999.1");
+    std::fs::create_dir(&young).unwrap();
     let ssh = Ssh::new(Duration::from_secs(3)).by(&bed.dir.path().join("ssh"));
     let ssh = Arc::new(ssh.sharing(&[long, odd, good.clone()]));
     let dirs = || -> Vec<_> { std::fs::read_dir(&good).unwrap().flatten().collect() };
+    assert!(young.exists(), "it may be somebody's in another pid namespace");
+    std::fs::remove_dir(&young).unwrap();
     let dir = match &dirs()[..] {
         [one] => one.path(),
         other => panic!("{other:?}"),
