@@ -64,6 +64,7 @@ fn take(session: Session, source: &Path, dir: &Path) -> Snapshot {
     let window = Plan {
         site: "bench".into(),
         services: vec![],
+        others: Vec::new(),
         mode: Mode::NoService,
         leave_stopped: false,
         allow_capture: false,

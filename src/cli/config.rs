@@ -377,8 +377,6 @@ impl Config {
                 keys.push(format!("{key} has no effect yet in this version"));
             }
         };
-        look(service.node_sudo, "service.node_sudo");
-        look(service.nodes.iter().any(|node| node != "local"), "service.nodes beyond `local`");
         look(service.health_url != usual_service.health_url, "service.health_url");
         look(window.freeze != usual_window.freeze, "window.freeze");
         look(!window.freeze_create.is_empty(), "window.freeze_create");
@@ -400,13 +398,6 @@ impl Config {
         look(!self.hooks.on_failure.is_empty(), "hooks.on_failure");
         look(!self.hooks.announce.is_empty(), "hooks.announce");
         keys
-    }
-
-    /// The nodes that are not this machine: cabk cannot stop them yet, so a run that needs the
-    /// service to stand still cannot be one that proves it.
-    #[must_use]
-    pub fn remote_nodes(&self) -> Vec<&str> {
-        self.service.nodes.iter().map(String::as_str).filter(|node| *node != "local").collect()
     }
 }
 

@@ -1,16 +1,25 @@
 //! Which service the options and the configuration mean, and how it is reached.
 
 use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cli::args::SnapshotArgs;
 use crate::cli::exit::{CliError, Kind};
 use crate::cli::global::Context;
 use crate::host::commands::{CommandService, Commands};
+use crate::host::machine;
+use crate::host::node::{Node, NodeAddress, Ssh};
 use crate::host::run::CommandLine;
+use crate::host::service::{Service, ServiceError, ServiceState};
 use crate::host::systemd::Systemd;
 use crate::window::intent::ServiceKind;
+use crate::window::observe::{Observer, OtherNode};
 use crate::window::phases::{Mode, PlannedService};
+
+/// Time for a connection to another node.
+const CONNECT: Duration = Duration::from_secs(10);
 
 /// What the options and the configuration name.
 pub enum Chosen {
@@ -25,9 +34,8 @@ pub enum Chosen {
 /// Chooses by the options of `snapshot`, then the configuration.
 ///
 /// # Errors
-/// Exit 2 for commands that do not go together, 22 for nodes that cannot be stopped.
+/// Exit 2 for commands that do not go together.
 pub fn choose(context: &Context, args: &SnapshotArgs) -> Result<Chosen, CliError> {
-    let remote = context.loaded.config.remote_nodes();
     let plain = args.source.site.is_none() && !args.source.paths.is_empty();
     let service = &args.service;
     let shell = |text: &Option<String>| text.clone().map(CommandLine::Shell);
@@ -49,16 +57,6 @@ pub fn choose(context: &Context, args: &SnapshotArgs) -> Result<Chosen, CliError
     }
     if plain {
         return Ok(Chosen::None);
-    }
-    if !remote.is_empty() && service.nodes.is_empty() {
-        return Err(CliError::new(
-            Kind::Refused,
-            format!(
-                "the configuration names other nodes ({}), which this version cannot stop: a \
-                 snapshot could not be proven",
-                remote.join(", ")
-            ),
-        ));
     }
     configured(context)
 }
@@ -84,6 +82,101 @@ pub fn configured(context: &Context) -> Result<Chosen, CliError> {
     }
 }
 
+/// The machines on which the service runs.
+pub struct Nodes {
+    /// Each once, in the order given; none at all means this machine.
+    named: Vec<NodeAddress>,
+    sudo: bool,
+    ssh: Arc<Ssh>,
+}
+
+impl Nodes {
+    /// This machine alone.
+    #[must_use]
+    pub fn local() -> Self {
+        Self { named: Vec::new(), sudo: false, ssh: Arc::new(Ssh::new(CONNECT)) }
+    }
+
+    /// Those of the options, else of the configuration. Plain directories have none but those of
+    /// the options, unless a service is named beside them.
+    ///
+    /// # Errors
+    /// Exit 2 for what is no node, or where there is no state directory.
+    pub fn chosen(context: &Context, args: &SnapshotArgs) -> Result<Self, CliError> {
+        let config = &context.loaded.config.service;
+        let plain = matches!(choose(context, args)?, Chosen::None);
+        let names = match args.service.nodes.as_slice() {
+            [] if plain => &[],
+            [] => config.nodes.as_slice(),
+            typed => typed,
+        };
+        let mut nodes = Self { sudo: config.node_sudo, ..Self::local() };
+        for name in names {
+            let address: NodeAddress =
+                name.parse().map_err(|e| CliError::from_error(Kind::Usage, &e))?;
+            if !nodes.named.contains(&address) {
+                nodes.named.push(address);
+            }
+        }
+        if nodes.others().next().is_some() {
+            // A socket's path has to be short.
+            let mut places: Vec<PathBuf> = Vec::new();
+            places.extend(machine::is_root().then(|| "/run".into()));
+            places.extend(std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from));
+            places.push(context.state_dir()?);
+            nodes.ssh = Arc::new(Ssh::new(CONNECT).sharing(&places));
+        }
+        Ok(nodes)
+    }
+
+    /// All of them.
+    fn all(&self) -> Vec<NodeAddress> {
+        if self.named.is_empty() { vec![NodeAddress::Local] } else { self.named.clone() }
+    }
+
+    fn others(&self) -> impl Iterator<Item = &NodeAddress> {
+        self.named.iter().filter(|node| **node != NodeAddress::Local)
+    }
+
+    fn at(&self, context: &Context, address: &NodeAddress) -> Node {
+        Node::at(address.clone(), &self.ssh, self.sudo, Arc::clone(&context.clock))
+    }
+
+    /// What can be seen of those that are not this machine.
+    #[must_use]
+    pub fn observers(&self, context: &Context) -> Vec<Arc<dyn Observer>> {
+        let observer = |address| Arc::new(OtherNode::new(self.at(context, address)));
+        self.others().map(observer).map(|one| one as Arc<dyn Observer>).collect()
+    }
+
+    /// The units on all nodes. Where this machine is none of them, nothing of it may run.
+    fn units(&self, context: &Context, units: &[String]) -> Result<Vec<PlannedService>, CliError> {
+        let usage = |e: ServiceError| CliError::from_error(Kind::Usage, &e);
+        let mut all = Vec::new();
+        for address in self.all() {
+            for unit in units {
+                let service = Systemd::on(self.at(context, &address), unit).map_err(usage)?;
+                let sudo = self.sudo && address != NodeAddress::Local;
+                let how = ServiceKind::Systemd { unit: unit.clone(), sudo };
+                all.push(PlannedService { service: Arc::new(service), how });
+            }
+        }
+        if self.all().contains(&NodeAddress::Local) {
+            return Ok(all);
+        }
+        for unit in units {
+            let here = Systemd::new(unit, Arc::clone(&context.clock)).map_err(usage)?;
+            // Where systemd is not there, or does not know the unit, nothing of it runs.
+            if here.status().is_ok_and(|status| status.state == ServiceState::Running) {
+                let message = format!("{unit} runs on this machine, which is not among the nodes");
+                return Err(CliError::new(Kind::Refused, message)
+                    .hint("name this machine too, with --node local"));
+            }
+        }
+        Ok(all)
+    }
+}
+
 impl Chosen {
     /// The units, for their files.
     #[must_use]
@@ -94,7 +187,7 @@ impl Chosen {
         }
     }
 
-    /// The services and what the window does with them.
+    /// The services on this machine alone and what a window would do with them.
     ///
     /// # Errors
     /// Exit 2 for what is not the name of a unit.
@@ -104,17 +197,24 @@ impl Chosen {
         site: &str,
         already_stopped: bool,
     ) -> Result<(Vec<PlannedService>, Mode), CliError> {
+        self.services_on(context, &Nodes::local(), site, already_stopped)
+    }
+
+    /// The services and what the window does with them. Commands run here, once.
+    ///
+    /// # Errors
+    /// Exit 2 for what is not the name of a unit, 22 for a unit that runs here though this machine
+    /// is none of the nodes.
+    pub fn services_on(
+        self,
+        context: &Context,
+        nodes: &Nodes,
+        site: &str,
+        already_stopped: bool,
+    ) -> Result<(Vec<PlannedService>, Mode), CliError> {
         let services = match self {
             Self::None => return Ok((Vec::new(), Mode::NoService)),
-            Self::Units(units) => units
-                .iter()
-                .map(|unit| {
-                    let service = Systemd::new(unit, Arc::clone(&context.clock))
-                        .map_err(|e| CliError::from_error(Kind::Usage, &e))?;
-                    let how = ServiceKind::Systemd { unit: unit.clone() };
-                    Ok(PlannedService { service: Arc::new(service), how })
-                })
-                .collect::<Result<Vec<_>, CliError>>()?,
+            Self::Units(units) => nodes.units(context, &units)?,
             Self::Commands(commands) => {
                 let how = ServiceKind::Commands {
                     stop: (&commands.stop).into(),

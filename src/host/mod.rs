@@ -8,6 +8,7 @@ pub mod fanotify;
 pub mod fs;
 pub mod locks;
 pub mod machine;
+pub mod node;
 pub mod process;
 pub mod run;
 pub mod service;

@@ -150,6 +150,14 @@ pub enum RunError {
         /// The end of what it said until then.
         output: String,
     },
+    /// The node that it was to run on cannot be reached.
+    #[error("{node} cannot be reached{}", colon(said))]
+    Unreachable {
+        /// The node's address.
+        node: String,
+        /// The end of what `ssh` said.
+        said: String,
+    },
     /// It wrote more than [`MAX_OUTPUT`] bytes, and its process group was ended.
     #[error("{command} wrote more than {MAX_OUTPUT} bytes")]
     TooMuchOutput {
@@ -189,22 +197,56 @@ pub fn run_words(
     timeout: Duration,
     clock: &dyn Clock,
 ) -> Result<Finished, RunError> {
+    run_with(words, &Surroundings { env, ..Surroundings::default() }, timeout, clock)
+}
+
+/// What a program gets beside its arguments, and what is kept of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'a> {
+    /// Variables on top of this process's own.
+    pub env: &'a [(&'a str, &'a OsStr)],
+    /// What it reads on standard input, whole before it begins: nobody has to write while it runs.
+    pub input: &'a [u8],
+    /// Bytes of each stream that are kept.
+    pub keep: usize,
+    /// What it is called in messages, instead of all its words.
+    pub name: Option<&'a str>,
+}
+
+impl Default for Surroundings<'_> {
+    fn default() -> Self {
+        Self { env: &[], input: &[], keep: KEPT_OUTPUT, name: None }
+    }
+}
+
+/// As [`run_words`], with an input and bounds of its own.
+///
+/// # Errors
+/// As [`run_bounded`].
+pub fn run_with(
+    words: &[OsString],
+    around: &Surroundings<'_>,
+    timeout: Duration,
+    clock: &dyn Clock,
+) -> Result<Finished, RunError> {
     let (program, arguments) = words.split_first().ok_or(RunError::Empty)?;
     if program.is_empty() {
         return Err(RunError::Empty);
     }
-    let name = printable(words.join(OsStr::new(" ")).as_encoded_bytes());
+    let all = || printable(words.join(OsStr::new(" ")).as_encoded_bytes());
+    let name = around.name.map_or_else(all, str::to_owned);
     let spawn_error = |source: io::Error| RunError::Spawn { command: name.clone(), source };
     let streams = Streams::new().map_err(spawn_error)?;
     let began = clock.monotonic();
     let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).process_group(0);
+    command.args(arguments).process_group(0);
+    command.stdin(input(around.input).map_err(spawn_error)?);
     for (key, _) in std::env::vars_os() {
         if is_password(&key) {
             command.env_remove(key);
         }
     }
-    command.envs(env.iter().copied());
+    command.envs(around.env.iter().copied());
     command.stdout(streams.out.try_clone().map_err(spawn_error)?);
     command.stderr(streams.err.try_clone().map_err(spawn_error)?);
     let mut child = command.spawn().map_err(spawn_error)?;
@@ -212,7 +254,7 @@ pub fn run_words(
     let wait_error = |source: io::Error| RunError::Wait { command: name.clone(), source };
     loop {
         if let Some(status) = child.try_wait().map_err(wait_error)? {
-            let (stdout, stderr) = streams.read().map_err(wait_error)?;
+            let (stdout, stderr) = streams.read(around.keep).map_err(wait_error)?;
             return Ok(Finished { status, stdout, stderr, elapsed: elapsed() });
         }
         let wild = streams.len().map_err(wait_error)? > MAX_OUTPUT;
@@ -221,12 +263,24 @@ pub fn run_words(
             if wild {
                 return Err(RunError::TooMuchOutput { command: name });
             }
-            let (stdout, stderr) = streams.read().map_err(wait_error)?;
+            let (stdout, stderr) = streams.read(KEPT_OUTPUT).map_err(wait_error)?;
             let output = excerpt(&stdout, &stderr);
             return Err(RunError::TimedOut { command: name, after: timeout, output });
         }
         clock.sleep(pause(elapsed()).min(timeout.saturating_sub(elapsed())));
     }
+}
+
+/// A standard input that holds these bytes.
+fn input(bytes: &[u8]) -> io::Result<Stdio> {
+    if bytes.is_empty() {
+        return Ok(Stdio::null());
+    }
+    let made = rustix::fs::memfd_create("cabk-stdin", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let file = File::from(made);
+    // The position stays at the beginning.
+    file.write_all_at(bytes, 0)?;
+    Ok(file.into())
 }
 
 /// Whether a variable holds a password of cabk's.
@@ -295,14 +349,14 @@ impl Streams {
         Ok(self.out.metadata()?.len().max(self.err.metadata()?.len()))
     }
 
-    fn read(&self) -> io::Result<(Captured, Captured)> {
-        Ok((captured(&self.out)?, captured(&self.err)?))
+    fn read(&self, keep: usize) -> io::Result<(Captured, Captured)> {
+        Ok((captured(&self.out, keep)?, captured(&self.err, keep)?))
     }
 }
 
-fn captured(file: &File) -> io::Result<Captured> {
+fn captured(file: &File, keep: usize) -> io::Result<Captured> {
     let total = file.metadata()?.len();
-    let wanted = usize::try_from(total).unwrap_or(KEPT_OUTPUT).min(KEPT_OUTPUT);
+    let wanted = usize::try_from(total).unwrap_or(keep).min(keep);
     let mut kept = vec![0; wanted];
     // The position is shared with the child, so it is neither used nor moved.
     file.read_exact_at(&mut kept, 0)?;

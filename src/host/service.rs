@@ -82,6 +82,9 @@ pub enum ServiceError {
     /// The text cannot be the name of one unit.
     #[error("not the name of a unit: {0:?}")]
     BadUnitName(String),
+    /// The node's address cannot be one; what was said of it.
+    #[error("{0}")]
+    Node(String),
     /// A command could not be run to its end.
     #[error("cannot {} {label}", action.word())]
     Run {

@@ -1,4 +1,5 @@
-//! Services as systemd keeps them, through `systemctl` and without a shell.
+//! Services as systemd keeps them, on this machine or another node, through `systemctl` and without
+//! a shell.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -7,8 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::clock::Clock;
-use super::run::{Finished, RunError, run_words};
+use super::node::{Node, Rights, Sharing};
+use super::run::{Finished, KEPT_OUTPUT, RunError};
 use super::service::{Action, Service, ServiceError, ServiceState, ServiceStatus};
+
+use crate::base::path::printable;
 
 #[cfg(test)]
 mod tests;
@@ -25,6 +29,9 @@ const TRIES: u32 = 3;
 
 /// How deep control groups are followed below the unit's own.
 const MAX_CGROUP_DEPTH: u32 = 64;
+
+/// Lists the processes of a control group on another node, and of those below it.
+const GROUP: &str = include_str!("systemd/group.sh");
 
 /// What systemd knows of a unit.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -157,14 +164,14 @@ fn unescape(text: &str) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes))
 }
 
-/// A unit of this machine's systemd.
+/// A unit of a node's systemd.
 pub struct Systemd {
     /// `systemctl`, found on `PATH` unless it is a path.
     pub program: PathBuf,
     /// Where the control groups are.
     pub cgroup_root: PathBuf,
     unit: String,
-    clock: Arc<dyn Clock>,
+    node: Node,
     /// The group that the unit had when it was last seen in one: systemd forgets it at the stop,
     /// and processes may be left in it.
     seen_cgroup: Mutex<Option<String>>,
@@ -176,6 +183,14 @@ impl Systemd {
     /// # Errors
     /// [`ServiceError::BadUnitName`] for a pattern or whatever else is not one name.
     pub fn new(unit: &str, clock: Arc<dyn Clock>) -> Result<Self, ServiceError> {
+        Self::on(Node::local(clock), unit)
+    }
+
+    /// The unit of this name on a node.
+    ///
+    /// # Errors
+    /// As [`Systemd::new`].
+    pub fn on(node: Node, unit: &str) -> Result<Self, ServiceError> {
         let fits = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
         if unit.is_empty() || unit.len() > 255 || unit.starts_with('-') || !unit.chars().all(fits) {
             return Err(ServiceError::BadUnitName(unit.chars().take(255).collect()));
@@ -184,7 +199,7 @@ impl Systemd {
             program: PathBuf::from("systemctl"),
             cgroup_root: PathBuf::from("/sys/fs/cgroup"),
             unit: unit.to_owned(),
-            clock,
+            node,
             seen_cgroup: Mutex::new(None),
         })
     }
@@ -216,7 +231,16 @@ impl Systemd {
         *seen = Some(group.to_owned());
     }
 
-    fn run_raw(&self, words: &[&str], timeout: Duration) -> Result<Finished, RunError> {
+    fn clock(&self) -> &dyn Clock {
+        &**self.node.clock()
+    }
+
+    fn run_raw(
+        &self,
+        action: Action,
+        words: &[&str],
+        timeout: Duration,
+    ) -> Result<Finished, RunError> {
         let mut all = vec![self.program.clone().into_os_string()];
         all.extend(words.iter().map(OsString::from));
         // The answer is read by a program, and a unit is asked for no password.
@@ -225,11 +249,13 @@ impl Systemd {
             ("SYSTEMD_COLORS", OsStr::new("0")),
             ("SYSTEMD_PAGER", OsStr::new("")),
         ];
-        run_words(&all, &env, timeout, &*self.clock)
+        // Anybody may ask. What a stop inherits must end with it, so it leaves no connection open.
+        let rights = if action == Action::Status { Rights::Own } else { Rights::Root };
+        self.node.run(rights, &all, &env, Sharing::Join, timeout)
     }
 
     fn run(&self, action: Action, words: &[&str], t: Duration) -> Result<Finished, ServiceError> {
-        self.run_raw(words, t).map_err(|source| ServiceError::Run {
+        self.run_raw(action, words, t).map_err(|source| ServiceError::Run {
             label: self.unit.clone(),
             action,
             source,
@@ -250,13 +276,13 @@ impl Systemd {
 
     /// Asks for a start once. What was seen, where the unit does not run afterwards.
     fn try_start(&self, deadline: Duration) -> Result<Option<String>, ServiceError> {
-        let left = || deadline.saturating_sub(self.clock.monotonic());
+        let left = || deadline.saturating_sub(self.clock().monotonic());
         // After quick starts in a row systemd refuses further ones until this. A unit that systemd
         // has put out of its memory has nothing to reset: that failure says nothing.
         let reset = ["reset-failed", "--", &self.unit];
         self.run(Action::Start, &reset, QUESTION.min(left()))?;
         let words = ["--no-ask-password", "start", "--", &self.unit];
-        let done = match self.run_raw(&words, left()) {
+        let done = match self.run_raw(Action::Start, &words, left()) {
             Err(RunError::TimedOut { output, .. }) => return Ok(Some(late(&output))),
             other => other.map_err(|source| ServiceError::Run {
                 label: self.unit.clone(),
@@ -270,7 +296,7 @@ impl Systemd {
                 return Ok(None);
             }
             if unit.active_state == "activating" && done.status.success() && !left().is_zero() {
-                self.clock.sleep(Duration::from_millis(50).min(left()));
+                self.clock().sleep(Duration::from_millis(50).min(left()));
                 continue;
             }
             let mut seen = unit.detail();
@@ -297,6 +323,38 @@ impl Systemd {
         bases.extend(named.into_iter().filter(|base| base.join("cgroup.procs").exists()));
         (!bases.is_empty()).then(|| bases.into_iter().map(|base| base.join(below)).collect())
     }
+
+    /// The processes of a group on another node.
+    fn processes_there(&self, group: &str) -> Result<Option<Vec<u32>>, ServiceError> {
+        let arguments = [self.cgroup_root.clone().into_os_string(), OsString::from(group)];
+        let (label, action) = (self.unit.clone(), Action::Status);
+        let done = self
+            .node
+            .script(Rights::Own, GROUP, &arguments, KEPT_OUTPUT, Sharing::Join, QUESTION)
+            .map_err(|source| ServiceError::Run { label, action, source })?;
+        self.succeeded(action, &done)?;
+        let odd = |what: &str| ServiceError::Answer {
+            label: self.unit.clone(),
+            what: format!("its control group on the node: {what}"),
+        };
+        let text = String::from_utf8_lossy(&done.stdout.kept);
+        let mut pids = Vec::new();
+        let mut end = None;
+        for line in text.lines() {
+            match line.split_once(' ') {
+                Some(("process", pid)) => {
+                    pids.push(pid.parse().map_err(|_| odd("not a process id"))?);
+                }
+                Some(("failed", what)) => return Err(odd(&printable(what.as_bytes()))),
+                Some(("end", hierarchies)) => end = Some(hierarchies != "0"),
+                // A login shell may greet.
+                _ => {}
+            }
+        }
+        pids.sort_unstable();
+        pids.dedup();
+        end.map(|seen| seen.then_some(pids)).ok_or_else(|| odd("the list has no end"))
+    }
 }
 
 fn late(output: &str) -> String {
@@ -309,7 +367,7 @@ impl Service for Systemd {
     }
 
     fn node(&self) -> String {
-        "local".to_owned()
+        self.node.name()
     }
 
     fn status(&self) -> Result<ServiceStatus, ServiceError> {
@@ -326,7 +384,7 @@ impl Service for Systemd {
 
     fn stop(&self, timeout: Duration) -> Result<(), ServiceError> {
         let words = ["--no-ask-password", "stop", "--", &self.unit];
-        match self.run_raw(&words, timeout) {
+        match self.run_raw(Action::Stop, &words, timeout) {
             Ok(done) => self.succeeded(Action::Stop, &done),
             // Only the client was ended: systemd goes on stopping the unit.
             Err(RunError::TimedOut { after, output, .. }) => {
@@ -339,12 +397,12 @@ impl Service for Systemd {
     }
 
     fn start(&self, timeout: Duration, _was: &ServiceStatus) -> Result<(), ServiceError> {
-        let deadline = self.clock.monotonic().saturating_add(timeout);
+        let deadline = self.clock().monotonic().saturating_add(timeout);
         let mut tries = 0;
         loop {
             tries += 1;
             let outcome = self.try_start(deadline);
-            let last = tries == TRIES || self.clock.monotonic() >= deadline;
+            let last = tries == TRIES || self.clock().monotonic() >= deadline;
             match outcome {
                 Ok(None) => return Ok(()),
                 Ok(Some(seen)) if last => {
@@ -354,7 +412,7 @@ impl Service for Systemd {
                 Err(error) if last => return Err(error),
                 Err(error @ ServiceError::UnknownUnit(_)) => return Err(error),
                 // Another try tells whether it was only for a moment; the last one's is reported.
-                Ok(Some(_)) | Err(_) => self.clock.sleep(Duration::from_millis(250)),
+                Ok(Some(_)) | Err(_) => self.clock().sleep(Duration::from_millis(250)),
             }
         }
     }
@@ -371,6 +429,9 @@ impl Service for Systemd {
         if group.split('/').any(|part| part == "..") || group == "/" {
             let what = format!("a control group of {group:?}");
             return Err(ServiceError::Answer { label: self.unit.clone(), what });
+        }
+        if !self.node.is_local() {
+            return self.processes_there(&group);
         }
         let Some(dirs) = self.cgroup_dirs(&group) else { return Ok(None) };
         let mut pids = Vec::new();

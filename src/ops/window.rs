@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::host::clock::Clock;
 use crate::window::intent::IntentError;
-use crate::window::recover::{self, Recovery, WindowStatus, local_service};
+use crate::window::recover::{self, Recovery, WindowStatus, service_of};
 
 /// Which windows are open, and whether anybody is in them.
 ///
@@ -20,6 +20,6 @@ pub fn status(state_dir: &Path) -> Result<WindowStatus, IntentError> {
 /// # Errors
 /// Where the state directory cannot be listed; what is wrong with one intent is in the result.
 pub fn recover(state_dir: &Path, clock: &Arc<dyn Clock>) -> Result<Recovery, IntentError> {
-    let make = |intent: &_, service: &_| local_service(intent, service, clock);
+    let make = |intent: &_, service: &_| service_of(intent, service, clock);
     recover::recover(state_dir, &make, &**clock, false)
 }

@@ -1,8 +1,10 @@
 //! What would keep a window from being proven, looked for before anything is stopped.
 
 use super::evidence::{self, few};
+use super::intent::ServiceKind;
+use super::nodes::at_once;
 use super::observe::{Observer, Trees};
-use super::phases::{Mode, Plan};
+use super::phases::{Mode, Plan, PlannedService};
 use crate::host::service::ServiceState;
 
 /// Why a run of this plan could not become a snapshot, as far as that can be seen now; empty where
@@ -13,17 +15,35 @@ use crate::host::service::ServiceState;
 /// the trees say nothing yet.
 #[must_use]
 pub fn obstacles(plan: &Plan, observer: &dyn Observer, trees: &Trees<'_>) -> Vec<String> {
+    let others = plan.others.iter().map(|other| (false, &**other));
+    at_once(std::iter::once((true, observer)).chain(others).collect(), |(here, one)| {
+        let exclude = if here { trees.exclude } else { &[] };
+        let mut found = on_one(plan, one, &Trees { exclude, ..*trees });
+        if !here {
+            found.iter_mut().for_each(|what| *what = format!("{what} (on {})", one.node()));
+        }
+        found
+    })
+    .concat()
+}
+
+/// What stands against it on one node.
+fn on_one(plan: &Plan, observer: &dyn Observer, trees: &Trees<'_>) -> Vec<String> {
     // A child that a service starts between the listing of its group and the look at all processes
     // seems to be a stranger: only what is there each time is one.
     const LOOKS: usize = 4;
-    let (mut own, mut told_apart) = own_processes(plan, trees);
-    let mut look = evidence::look(observer, &Trees { exclude: &own, ..*trees }, &plan.rules);
+    let node = observer.node();
+    let (mut own, mut told_apart) = own_processes(plan, &node, trees);
+    let first = evidence::look(observer, &Trees { exclude: &own, ..*trees }, &plan.rules);
+    let Some(mut look) = first else { return Vec::new() };
     for _ in 1..LOOKS {
         if look.breaking.is_empty() || !told_apart {
             break;
         }
-        (own, told_apart) = own_processes(plan, trees);
-        look = evidence::look(observer, &Trees { exclude: &own, ..*trees }, &plan.rules);
+        (own, told_apart) = own_processes(plan, &node, trees);
+        let again = evidence::look(observer, &Trees { exclude: &own, ..*trees }, &plan.rules);
+        let Some(again) = again else { break };
+        look = again;
     }
     let mut found = Vec::new();
     if told_apart && !look.breaking.is_empty() {
@@ -37,12 +57,16 @@ pub fn obstacles(plan: &Plan, observer: &dyn Observer, trees: &Trees<'_>) -> Vec
     found
 }
 
-/// The services' own processes, and whether all of them are known.
-fn own_processes(plan: &Plan, trees: &Trees<'_>) -> (Vec<u32>, bool) {
+/// The processes of a node's own services, and whether all of them are known.
+fn own_processes(plan: &Plan, node: &str, trees: &Trees<'_>) -> (Vec<u32>, bool) {
     let mut own = trees.exclude.to_vec();
     let mut told_apart = true;
     if plan.mode == Mode::StopAndStart {
-        for planned in &plan.services {
+        // Commands of this machine may run a service on any node.
+        let there = |planned: &&PlannedService| {
+            planned.service.node() == node || matches!(planned.how, ServiceKind::Commands { .. })
+        };
+        for planned in plan.services.iter().filter(there) {
             let runs = planned.service.status().map(|status| status.state);
             if matches!(runs, Ok(ServiceState::Stopped)) {
                 continue;

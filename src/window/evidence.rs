@@ -88,21 +88,21 @@ pub(super) struct Look {
 }
 
 /// Scans the trees' users and judges what they do. A bare reader breaks the check too: nothing but
-/// a second scan of the tree would show what it did.
-pub(super) fn look(observer: &dyn Observer, trees: &Trees<'_>, rules: &Rules) -> Look {
+/// a second scan of the tree would show what it did. `None` where the trees are not on that node.
+pub(super) fn look(observer: &dyn Observer, trees: &Trees<'_>, rules: &Rules) -> Option<Look> {
     let found = match observer.scan(trees) {
-        Ok(found) => found,
+        Ok(found) => found?,
         Err(error) => {
-            return Look {
+            return Some(Look {
                 breaking: Vec::new(),
                 tolerated: Vec::new(),
                 blind: Some(format!("processes cannot be listed: {error}")),
                 scope: "none".into(),
                 notes: Vec::new(),
-            };
+            });
         }
     };
-    judge(observer, &found, rules)
+    Some(judge(observer, &found, rules))
 }
 
 fn judge(observer: &dyn Observer, found: &ScanResult, rules: &Rules) -> Look {

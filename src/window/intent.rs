@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::path::printable;
 use crate::base::time::Timestamp;
 use crate::host::machine;
+use crate::host::node::NodeAddress;
 use crate::host::run::CommandLine;
 use crate::host::service::{ServiceState, ServiceStatus};
 
@@ -59,6 +60,9 @@ pub enum ServiceKind {
     Systemd {
         /// Its name.
         unit: String,
+        /// Whether it is stopped and started through `sudo -n`, on another node.
+        #[serde(default)]
+        sudo: bool,
     },
     /// An operator's own commands.
     Commands {
@@ -72,11 +76,15 @@ pub enum ServiceKind {
 }
 
 impl ServiceKind {
-    /// What a person types to start the service.
+    /// What a person types to start the service of a node.
     #[must_use]
-    pub fn start_by_hand(&self) -> String {
+    pub fn start_by_hand(&self, node: &str) -> String {
         match self {
-            Self::Systemd { unit } => format!("systemctl start {}", printable(unit.as_bytes())),
+            Self::Systemd { unit, sudo } => {
+                let command = format!("systemctl start {}", printable(unit.as_bytes()));
+                let node = node.parse().unwrap_or(NodeAddress::Local);
+                node.by_hand(*sudo, &command)
+            }
             Self::Commands { start, .. } => CommandLine::from(start).display(),
         }
     }

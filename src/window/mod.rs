@@ -4,6 +4,7 @@
 pub mod before;
 pub mod evidence;
 pub mod intent;
+mod nodes;
 pub mod observe;
 pub mod phases;
 pub mod recover;

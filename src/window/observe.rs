@@ -1,11 +1,24 @@
-//! What can be seen of a node's processes, behind a trait: other nodes and simulated ones answer
-//! the same questions.
+//! What can be seen of a node's processes, behind a trait: this machine, other nodes and simulated
+//! ones answer the same questions.
 
 use std::io;
 use std::path::Path;
 
 use crate::host::locks::{Locks, LocksError, read_locks};
 use crate::host::process::{Device, InodeSet, ScanResult, inode_of, scan};
+
+mod other;
+
+pub use other::OtherNode;
+
+/// How the clock of a node stands to this machine's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ClockOffset {
+    /// Milliseconds that it is ahead.
+    pub ahead_ms: i64,
+    /// Half the time that the question took: the truth is no farther away.
+    pub error_ms: u64,
+}
 
 /// The trees that a window is about.
 #[derive(Clone, Copy)]
@@ -16,7 +29,8 @@ pub struct Trees<'a> {
     pub roots: &'a [(Device, u64)],
     /// Their paths, for people.
     pub paths: &'a [Vec<u8>],
-    /// Processes of cabk's own that may use them.
+    /// Processes of the observer's node that may use them: cabk's own, or the services' before their
+    /// stop.
     pub exclude: &'a [u32],
 }
 
@@ -25,11 +39,11 @@ pub trait Observer: Send + Sync {
     /// `local`, or the node's address.
     fn node(&self) -> String;
 
-    /// The processes that use the trees.
+    /// The processes that use the trees; `None` where none of the trees is on that node.
     ///
     /// # Errors
     /// Where nothing can be told.
-    fn scan(&self, trees: &Trees<'_>) -> io::Result<ScanResult>;
+    fn scan(&self, trees: &Trees<'_>) -> io::Result<Option<ScanResult>>;
 
     /// All file locks.
     ///
@@ -39,6 +53,12 @@ pub trait Observer: Send + Sync {
 
     /// Whether the process runs the program at this path; false where that cannot be told.
     fn runs_program(&self, pid: u32, program: &Path) -> bool;
+
+    /// How its clock stands to this machine's; `None` where it is this machine.
+    ///
+    /// # Errors
+    /// What kept it from being asked.
+    fn clock_offset(&self) -> io::Result<Option<ClockOffset>>;
 }
 
 /// The machine that this process runs on.
@@ -50,8 +70,8 @@ impl Observer for ThisMachine {
         "local".to_owned()
     }
 
-    fn scan(&self, trees: &Trees<'_>) -> io::Result<ScanResult> {
-        scan(trees.set, trees.roots, trees.exclude)
+    fn scan(&self, trees: &Trees<'_>) -> io::Result<Option<ScanResult>> {
+        scan(trees.set, trees.roots, trees.exclude).map(Some)
     }
 
     fn locks(&self) -> Result<Locks, LocksError> {
@@ -62,5 +82,9 @@ impl Observer for ThisMachine {
     fn runs_program(&self, pid: u32, program: &Path) -> bool {
         let runs = inode_of(Path::new(&format!("/proc/{pid}/exe")));
         matches!((runs, inode_of(program)), (Ok(a), Ok(b)) if a == b)
+    }
+
+    fn clock_offset(&self) -> io::Result<Option<ClockOffset>> {
+        Ok(None)
     }
 }

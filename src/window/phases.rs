@@ -47,8 +47,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::chain;
-use super::evidence::{self, Look, Rules, SecondLook, few};
+use super::evidence::{self, Rules, SecondLook, few};
 use super::intent::{Intent, IntentService, IntentStore, ServiceKind};
+use super::nodes::{Looks, at_once, by_node};
 use super::observe::{Observer, Trees};
 use super::running::{Core, Watched, ask};
 use super::site_lock::{SiteLock, StopLock};
@@ -101,6 +102,8 @@ pub struct Plan {
     pub site: String,
     /// The services in the order of their stops.
     pub services: Vec<PlannedService>,
+    /// What can be seen of other nodes: those of the services, and whichever else was named.
+    pub others: Vec<Arc<dyn Observer>>,
     /// Whether they are stopped.
     pub mode: Mode,
     /// Whether they stay stopped when the window closes as it should.
@@ -128,7 +131,7 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     /// The wish to end.
     pub interrupt: Interrupt,
-    /// What can be seen of processes and locks.
+    /// What can be seen of this machine's processes and locks.
     pub observer: Arc<dyn Observer>,
 }
 
@@ -151,7 +154,7 @@ impl NotRunning {
             node: intent.node.clone(),
             service: intent.service.clone(),
             why,
-            hint: intent.how.start_by_hand(),
+            hint: intent.how.start_by_hand(&intent.node),
         }
     }
 
@@ -192,7 +195,7 @@ pub struct Stopped {
 /// read.
 pub struct Quiescent {
     core: Core,
-    before: Look,
+    before: Looks,
 }
 
 /// Proof that nothing moved while the sources were read (invariant 4): all evidence held.
@@ -225,10 +228,7 @@ pub fn arm(plan: Plan, context: Context, lock: &SiteLock) -> Result<Armed, ArmEr
     if plan.mode.stops() && context.store.read(&plan.site)?.is_some() {
         return Err(ArmError::LeftBehind(plan.site));
     }
-    let mut services = Vec::new();
-    for planned in &plan.services {
-        services.push(look_at(planned, &plan, &*context.clock)?);
-    }
+    let services = look_at_all(&plan, &*context.clock)?;
     if plan.mode.stops() {
         if services.is_empty() {
             return Err(ArmError::NoServices);
@@ -248,8 +248,22 @@ pub fn arm(plan: Plan, context: Context, lock: &SiteLock) -> Result<Armed, ArmEr
         context.store.write(&intent_of(&plan, &services, clock)?)?;
     }
     let has_intent = plan.mode.stops();
-    let core = Core::new(plan, context, services, has_intent, stop_lock, lock.clone());
+    let mut core = Core::new(plan, context, services, has_intent, stop_lock, lock.clone());
+    core.clocks = core.everywhere().clocks();
     Ok(Armed { core })
+}
+
+/// Asks for the status of every service, all nodes at once.
+fn look_at_all(plan: &Plan, clock: &dyn Clock) -> Result<Vec<Watched>, ArmError> {
+    let numbered = plan.services.iter().enumerate();
+    let groups = by_node(numbered.map(|one| (one.1.service.node(), one)));
+    let asked = at_once(groups, |group| {
+        let each = |(index, planned)| (index, look_at(planned, plan, clock));
+        group.into_iter().map(each).collect::<Vec<_>>()
+    });
+    let mut all: Vec<(usize, Result<Watched, ArmError>)> = asked.into_iter().flatten().collect();
+    all.sort_by_key(|(index, _)| *index);
+    all.into_iter().map(|(_, watched)| watched).collect()
 }
 
 fn look_at(planned: &PlannedService, plan: &Plan, clock: &dyn Clock) -> Result<Watched, ArmError> {
@@ -345,11 +359,11 @@ impl Stopped {
             if core.context.interrupt.is_set() {
                 return Err(give_up(core, AbortReason::Interrupted));
             }
-            let before = evidence::look(&*core.context.observer, trees, &core.plan.rules);
+            let before = core.everywhere().look(trees);
             let waited = clock.monotonic().saturating_sub(began);
             let mut left = core.plan.wait_quiet.saturating_sub(waited);
             left = left.min(core.time_left().unwrap_or(Duration::MAX));
-            let quiet = before.breaking.is_empty() && core.groups_are_empty();
+            let quiet = before.breaking().next().is_none() && core.groups_are_empty();
             if quiet || left.is_zero() {
                 return Ok(Quiescent { core, before });
             }
@@ -362,8 +376,8 @@ impl Stopped {
 impl Quiescent {
     /// Who still uses the trees, for a person; empty where nobody does.
     #[must_use]
-    pub fn intruders(&self) -> &[String] {
-        &self.before.breaking
+    pub fn intruders(&self) -> Vec<String> {
+        self.before.breaking().cloned().collect()
     }
 
     /// Whether the services are due again: a reader should end here, and say that it did not read
@@ -384,15 +398,15 @@ impl Quiescent {
         }
         let observer = Arc::clone(&core.context.observer);
         let rules = core.plan.rules.clone();
-        let after = evidence::look(&*observer, trees, &rules);
+        let after = core.everywhere().look(trees);
         let node = observer.node();
         let asserted = rules.asserts("sqlite-settled");
         // Locks are listed by pid namespace too, and need no privilege to be seen.
-        let sees_host = after.scope.starts_with("host");
+        let sees_host = after.local_scope().starts_with("host");
         let blind = (!sees_host).then_some("locks of other pid namespaces are out of sight");
         let scope = if sees_host { "host" } else { "pid namespace" };
         let mut all = core.stopped_evidence();
-        all.push(evidence::processes(&before, &after, node.clone(), trees.paths, &rules));
+        all.extend(core.everywhere().judge(&before, &after, trees));
         all.extend(sqlite::settled(&second.sqlite, &*observer, blind, scope, asserted));
         all.extend(evidence::trees(&second.trees, &node));
         all.extend(evidence::sources(&second.sources, &node));

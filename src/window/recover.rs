@@ -8,12 +8,14 @@ use serde::Serialize;
 
 use super::chain;
 use super::intent::{Intent, IntentError, IntentService, IntentStore, Prior, ServiceKind};
+use super::nodes::{at_once, by_node};
 use super::phases::NotRunning;
 use super::running::{self, Started, wait_for};
 use super::site_lock::{LockError, SiteLock, StopLock};
 use crate::base::time::Timestamp;
 use crate::host::clock::Clock;
 use crate::host::commands::{CommandService, Commands};
+use crate::host::node::{Node, NodeAddress, NotANode, Ssh};
 use crate::host::service::{Service, ServiceError, ServiceState};
 use crate::host::signal::Interrupt;
 use crate::host::systemd::Systemd;
@@ -27,9 +29,12 @@ const LATE_START: Duration = Duration::from_secs(2);
 /// Longest time for a stop that is under way to end.
 const LATE_STOP: Duration = Duration::from_secs(600);
 
+/// Time for a connection to another node.
+const CONNECT: Duration = Duration::from_secs(10);
+
 /// Makes a service out of what an intent says of it.
 pub type MakeService<'a> =
-    &'a dyn Fn(&Intent, &IntentService) -> Result<Arc<dyn Service>, ServiceError>;
+    &'a (dyn Fn(&Intent, &IntentService) -> Result<Arc<dyn Service>, ServiceError> + Sync);
 
 /// What came of one service.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -108,18 +113,24 @@ pub enum RecoverError {
     },
 }
 
-/// A service of this machine, as an intent describes it.
+/// A service as an intent describes it, on whichever node.
 ///
 /// # Errors
-/// A unit name that cannot be one.
-pub fn local_service(
+/// A unit name or a node that cannot be one.
+pub fn service_of(
     intent: &Intent,
     service: &IntentService,
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<dyn Service>, ServiceError> {
     Ok(match &service.how {
-        ServiceKind::Systemd { unit } => {
-            let systemd = Systemd::new(unit, Arc::clone(clock))?;
+        ServiceKind::Systemd { unit, sudo } => {
+            let address: NodeAddress = service
+                .node
+                .parse()
+                .map_err(|error: NotANode| ServiceError::Node(error.to_string()))?;
+            let ssh = Arc::new(Ssh::new(CONNECT));
+            let node = Node::at(address, &ssh, *sudo, Arc::clone(clock));
+            let systemd = Systemd::on(node, unit)?;
             if let Some(group) = &service.cgroup {
                 systemd.remember_cgroup(group);
             }
@@ -217,15 +228,18 @@ fn start_all(
     // A stop that the dead owner asked for may be under way: its end comes first.
     let stop_timeout = Duration::from_millis(intent.stop_timeout_ms).min(LATE_STOP);
     let _stopping = StopLock::acquire(store, &intent.site, stop_timeout, clock);
-    for service in intent.services.iter().rev() {
-        let outcome = start_one(intent, service, make, clock);
-        done.services.push(Recovered {
+    // One node that does not answer keeps no other one waiting.
+    let groups = by_node(intent.services.iter().rev().map(|one| (one.node.clone(), one)));
+    let started = at_once(groups, |group| {
+        let start = |service: &IntentService| Recovered {
             site: intent.site.clone(),
             node: service.node.clone(),
             service: service.service.clone(),
-            outcome,
-        });
-    }
+            outcome: start_one(intent, service, make, clock),
+        };
+        group.into_iter().map(start).collect::<Vec<_>>()
+    });
+    done.services.extend(started.into_iter().flatten());
     if done.not_running().next().is_none()
         && let Err(error) = store.remove(&intent.site)
     {

@@ -1,10 +1,14 @@
-//! The services of one window: stopped in order, started in reverse, started in any case.
+//! The services of one window: on each node stopped in order and started in reverse, all nodes at
+//! once, started in any case.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::chain;
 use super::intent::{IntentService, IntentStore, Prior, ServiceKind};
+use super::nodes::{Everywhere, NodeClock, at_once, by_node};
 use super::phases::{AbortReason, Context, NotRunning, Plan, Restarted};
 use super::site_lock::{SiteLock, StopLock};
 use crate::base::time::Timestamp;
@@ -121,12 +125,69 @@ pub(super) fn wait_for(
     }
 }
 
+/// What came of starts and when, by the service's place.
+type Starts = BTreeMap<usize, (Started, (Timestamp, Duration))>;
+
+/// The stop of all nodes.
+struct Stopping<'a> {
+    context: &'a Context,
+    timeout: Duration,
+    /// When the services are due again, by the monotonic clock.
+    due: Duration,
+    given_up: AtomicBool,
+}
+
+impl Stopping<'_> {
+    /// Stops the services of one node in order.
+    fn node(&self, group: Vec<&mut Watched>) -> Result<(), AbortReason> {
+        for watched in group {
+            if self.context.interrupt.is_set() {
+                return Err(AbortReason::Interrupted);
+            }
+            // Another node's error is the one to tell.
+            if self.given_up.load(Ordering::SeqCst) {
+                return Ok(());
+            }
+            if let Err(reason) = self.one(watched) {
+                self.given_up.store(true, Ordering::SeqCst);
+                return Err(reason);
+            }
+        }
+        Ok(())
+    }
+
+    fn one(&self, watched: &mut Watched) -> Result<(), AbortReason> {
+        let clock = &*self.context.clock;
+        let timeout = self.timeout.min(self.due.saturating_sub(clock.monotonic()));
+        watched.asked = true;
+        let (service, node) = (watched.intent.service.clone(), watched.intent.node.clone());
+        if let Err(source) = watched.service.stop(timeout) {
+            watched.stop_failed = true;
+            return Err(AbortReason::Stop { service, node, source: source.into() });
+        }
+        let status = match ask(&*watched.service, clock) {
+            Ok(status) => status,
+            Err(source) => {
+                return Err(AbortReason::Stop { service, node, source: source.into() });
+            }
+        };
+        if status.state == ServiceState::Running {
+            watched.stop_failed = true;
+            return Err(AbortReason::StillRuns { service, node, seen: status.detail });
+        }
+        watched.after_stop = Some(status);
+        Ok(())
+    }
+}
+
 /// All that a window holds from its first moment to its last.
 pub(super) struct Core {
     pub(super) plan: Plan,
     pub(super) context: Context,
     pub(super) services: Vec<Watched>,
     pub(super) evidence: Vec<Evidence>,
+    /// How the clocks of other nodes stand.
+    pub(super) clocks: Vec<NodeClock>,
     /// When the first stop was asked for.
     began: Option<(Timestamp, Duration)>,
     has_intent: bool,
@@ -149,12 +210,19 @@ impl Core {
             context,
             services,
             evidence: Vec::new(),
+            clocks: Vec::new(),
             began: None,
             has_intent,
             closed: false,
             stop_lock,
             _lock: lock,
         }
+    }
+
+    /// All that can be seen.
+    pub(super) fn everywhere(&self) -> Everywhere<'_> {
+        let (local, rules) = (&*self.context.observer, &self.plan.rules);
+        Everywhere { local, others: &self.plan.others, rules }
     }
 
     fn store(&self) -> &IntentStore {
@@ -172,56 +240,33 @@ impl Core {
         self.time_left().is_some_and(|left| left.is_zero())
     }
 
-    /// Stops what runs, in order.
+    /// Stops what runs: the services of a node in order, all nodes at once. When one does not stop,
+    /// no further one is asked to.
     pub(super) fn stop_all(&mut self) -> Result<(), AbortReason> {
         if !self.plan.mode.stops() {
             return Ok(());
         }
-        for at in 0..self.services.len() {
-            if self.context.interrupt.is_set() {
-                return Err(AbortReason::Interrupted);
-            }
-            if self.services[at].ran() {
-                self.stop_one(at)?;
-            }
+        let context = &self.context;
+        if context.interrupt.is_set() {
+            return Err(AbortReason::Interrupted);
         }
-        Ok(())
-    }
-
-    fn stop_one(&mut self, at: usize) -> Result<(), AbortReason> {
-        let clock = &self.context.clock;
-        self.began.get_or_insert_with(|| (clock.now(), clock.monotonic()));
-        let timeout = self.plan.stop_timeout.min(self.time_left().unwrap_or(Duration::MAX));
-        let watched = &mut self.services[at];
-        watched.asked = true;
-        let stop = || watched.service.stop(timeout);
+        let clock = &*context.clock;
+        let (_, began) = *self.began.get_or_insert_with(|| (clock.now(), clock.monotonic()));
+        let stopping = Stopping {
+            context,
+            timeout: self.plan.stop_timeout,
+            due: began.saturating_add(self.plan.max_downtime),
+            given_up: AtomicBool::new(false),
+        };
+        let those = self.services.iter_mut().filter(|watched| watched.ran());
+        let groups = by_node(those.map(|watched| (watched.intent.node.clone(), watched)));
+        // Once for all: what one thread takes back another one may still need.
+        let act = || at_once(groups, |group| stopping.node(group));
         let stopped = match &self.stop_lock {
-            None => stop(),
-            Some(lock) => match lock.inherited(stop) {
-                Ok(stopped) => stopped,
-                Err(error) => {
-                    watched.stop_failed = true;
-                    return Err(AbortReason::Lock(error));
-                }
-            },
+            None => act(),
+            Some(lock) => lock.inherited(act).map_err(AbortReason::Lock)?,
         };
-        let (service, node) = (watched.intent.service.clone(), watched.intent.node.clone());
-        if let Err(source) = stopped {
-            watched.stop_failed = true;
-            return Err(AbortReason::Stop { service, node, source: source.into() });
-        }
-        let status = match ask(&*watched.service, &*self.context.clock) {
-            Ok(status) => status,
-            Err(source) => {
-                return Err(AbortReason::Stop { service, node, source: source.into() });
-            }
-        };
-        if status.state == ServiceState::Running {
-            watched.stop_failed = true;
-            return Err(AbortReason::StillRuns { service, node, seen: status.detail });
-        }
-        watched.after_stop = Some(status);
-        Ok(())
+        stopped.into_iter().collect()
     }
 
     /// Starts what was stopped, in reverse, and closes the window; by wish it starts nothing.
@@ -229,13 +274,14 @@ impl Core {
         self.closed = true;
         let mut nodes: Vec<NodeRecord> = Vec::new();
         let (mut not_running, mut warnings) = (Vec::new(), Vec::new());
+        warnings.extend(self.clocks.iter().filter_map(NodeClock::warning));
         let mut evidence = std::mem::take(&mut self.evidence);
-        let mut started_at = None;
-        for watched in self.services.iter().rev() {
+        let mut started_at: Option<(Timestamp, Duration)> = None;
+        let mut starts = if leave_stopped { Starts::new() } else { self.start_all() };
+        for (index, watched) in self.services.iter().enumerate().rev() {
             let mut runs_after = None;
-            if watched.asked && !leave_stopped {
-                let started = self.start_one(watched);
-                started_at = Some((self.context.clock.now(), self.context.clock.monotonic()));
+            if let Some((started, at)) = starts.remove(&index) {
+                started_at = started_at.max(Some(at));
                 runs_after = Some(!matches!(started, Started::Not(_)));
                 evidence.push(started_evidence(&watched.intent, &started));
                 if let Started::Not(why) = started {
@@ -271,6 +317,20 @@ impl Core {
             nodes,
         };
         Restarted { record, evidence, not_running, warnings }
+    }
+
+    /// Starts what was asked to stop: the services of a node in reverse, all nodes at once. What
+    /// came of each and when, by its place.
+    fn start_all(&self) -> Starts {
+        let those = self.services.iter().enumerate().rev().filter(|(_, watched)| watched.asked);
+        let groups = by_node(those.map(|one| (one.1.intent.node.clone(), one)));
+        let clock = &*self.context.clock;
+        let start = |(index, watched): (usize, &Watched)| {
+            let started = self.start_one(watched);
+            (index, (started, (clock.now(), clock.monotonic())))
+        };
+        let started = at_once(groups, |group| group.into_iter().map(start).collect::<Vec<_>>());
+        started.into_iter().flatten().collect()
     }
 
     fn start_one(&self, watched: &Watched) -> Started {

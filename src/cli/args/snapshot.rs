@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::source::SourceArgs;
-use super::value::parse_node;
+use super::value::parse_any_node;
 use crate::base::time::parse_duration;
 
 pub(super) const LONG_ABOUT: &str = "\
@@ -26,6 +26,8 @@ Examples:
     cabk snapshot --dry-run
   Before an upgrade: leave the service stopped, and find the snapshot by its tag:
     cabk snapshot --leave-stopped --tag before-upgrade
+  A cluster of this machine and another one, which is reached by ssh:
+    cabk snapshot --node local --node ssh://root@connect-2
   A service that systemd does not run:
     cabk snapshot --stop-command 'docker stop connect' --start-command 'docker start connect' \\
       --status-command 'docker inspect -f {{.State.Running}} connect | grep -q true || exit 3'
@@ -84,8 +86,12 @@ pub struct ServiceArgs {
         "start_command", "status_command"])]
     pub services: Vec<String>,
 
-    /// A machine on which the service runs: `local`, this one
-    #[arg(long = "node", value_name = "NODE", value_parser = parse_node)]
+    /// A machine on which the service runs: `local`, this one, or `ssh://[USER@]HOST[:PORT]`
+    /// (repeatable) [default: local]
+    ///
+    /// With any --node this machine counts only if `local` is among them. Other nodes are reached by
+    /// the system's ssh, without asking for a password.
+    #[arg(long = "node", value_name = "NODE", value_parser = parse_any_node)]
     pub nodes: Vec<String>,
 
     /// Shell command that stops the service, instead of systemd

@@ -69,7 +69,13 @@ fn snapshot_takes_all_that_the_manual_names() {
     assert_eq!(args.service.max_downtime, Some(std::time::Duration::from_secs(1800)));
     assert_eq!(args.service.precopy, Some(PrecopyMode::Never));
     assert_eq!(args.service.nodes, ["local"]);
-    assert!(wrong("snapshot --node ssh://other").contains("from a later version on"));
+    let two = parse("snapshot --node ssh://root@[::1]:2222 --node local").unwrap().command;
+    let Command::Snapshot(args) = two else { panic!() };
+    assert_eq!(args.service.nodes, ["ssh://root@[::1]:2222", "local"]);
+    for node in ["ssh://-oProxyCommand=x", "other", "ssh://a b", "ssh://a;b"] {
+        let line = ["cabk", "snapshot", "--node", node];
+        assert!(Cli::try_parse_from(line).is_err(), "{node}");
+    }
     assert!(wrong("snapshot --site ssh://other/x").contains("from a later version on"));
     wrong("snapshot --max-downtime 30");
     wrong("snapshot --service a --stop-command b");

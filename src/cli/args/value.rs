@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
+use crate::host::node::{NodeAddress, NotANode};
+
 /// Digits that a prefix of an id must have at least.
 const PREFIX_MIN: usize = 6;
 /// Digits of the longest id.
@@ -116,7 +118,13 @@ pub(super) fn parse_name_map(text: &str) -> Result<NameMap, String> {
     }
 }
 
-/// Reads a node. Only this machine can be one so far.
+/// Reads a node: this machine or one that `ssh` reaches.
+pub(super) fn parse_any_node(text: &str) -> Result<String, String> {
+    let address: NodeAddress = text.parse().map_err(|error: NotANode| error.to_string())?;
+    Ok(address.to_string())
+}
+
+/// Reads a node where only this machine can be one so far.
 pub(super) fn parse_node(text: &str) -> Result<String, String> {
     if text == "local" {
         Ok(text.to_owned())

@@ -11,7 +11,7 @@ use crate::cli::config::Precopy;
 use crate::cli::exit::{CliError, Exit, Kind};
 use crate::cli::fault;
 use crate::cli::global::{Context, volatile};
-use crate::cli::service::{self, Chosen};
+use crate::cli::service::{self, Chosen, Nodes};
 use crate::cli::wanted;
 use crate::format::control::HexBytes;
 use crate::format::manifest::{RecordKind, SourceRecord};
@@ -166,12 +166,15 @@ fn plan_window(
     chosen: Chosen,
 ) -> Result<Plan, CliError> {
     let config = &context.loaded.config;
-    let (services, mode) = chosen.services(context, &wanted.site, args.service.already_stopped)?;
+    let nodes = Nodes::chosen(context, args)?;
+    let stopped = args.service.already_stopped;
+    let (services, mode) = chosen.services_on(context, &nodes, &wanted.site, stopped)?;
     // Where nothing is stopped there is nothing that would have to go away behind a stop.
     let usual = if mode == Mode::NoService { Duration::ZERO } else { config.service.wait_quiet };
     Ok(Plan {
         site: wanted.site.clone(),
         services,
+        others: nodes.observers(context),
         mode,
         leave_stopped: args.service.leave_stopped,
         allow_capture: args.allow_capture,

@@ -41,11 +41,11 @@ fn keys_without_a_default_are_read() {
     let config = read(EXAMPLES).unwrap().config;
     assert_eq!(config.repository.url.as_deref(), Some("/srv/backup/connect"));
     assert_eq!(config.site.name.as_deref(), Some("connect-prod"));
-    assert_eq!(config.remote_nodes(), ["ssh://root@connect-2"]);
+    assert_eq!(config.service.nodes, ["local", "ssh://root@connect-2"]);
     assert_eq!(config.retention.snapshots.keep_daily, Some(7));
     assert_eq!(config.retention.captures.keep_within, Some(Duration::from_secs(14 * 86_400)));
     let told = config.without_effect().join("\n");
-    for key in ["service.nodes", "retention.snapshots", "retention.captures"] {
+    for key in ["retention.snapshots", "retention.captures"] {
         assert!(told.contains(key), "{told}");
     }
     assert!(!told.contains("repository") && !told.contains("site"), "{told}");

@@ -69,10 +69,8 @@ pub(super) fn gcfg<'de, D: Deserializer<'de>>(d: D) -> Result<PathBuf, D::Error>
 pub(super) fn nodes<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {
     let nodes = Vec::<String>::deserialize(d)?;
     for node in &nodes {
-        let host = node.strip_prefix("ssh://").map(|rest| rest.rsplit('@').next().unwrap_or(rest));
-        if node != "local" && host.is_none_or(str::is_empty) {
-            let message = format!("not a node: {node:?} (write local or ssh://[USER@]HOST[:PORT])");
-            return Err(D::Error::custom(message));
+        if let Err(error) = node.parse::<crate::host::node::NodeAddress>() {
+            return Err(D::Error::custom(error));
         }
     }
     Ok(nodes)

@@ -16,7 +16,7 @@ use crate::store::repository::Repository;
 use crate::store::writer::{Writer, WriterOptions};
 use crate::window::intent::IntentStore;
 use crate::window::phases::NotRunning;
-use crate::window::recover::{Recovered, local_service, recover_locked};
+use crate::window::recover::{Recovered, recover_locked, service_of};
 use crate::window::site_lock::SiteLock;
 
 /// What a run has at hand before it reads.
@@ -60,7 +60,7 @@ pub(super) fn recover_first(
     input: &SnapshotInput<'_>,
 ) -> Result<Vec<String>, SnapshotError> {
     let clock = Arc::clone(&input.clock);
-    let make = move |intent: &_, service: &_| local_service(intent, service, &clock);
+    let make = move |intent: &_, service: &_| service_of(intent, service, &clock);
     let recovery = recover_locked(store, lock, &make, &*input.clock)?;
     let left: Vec<NotRunning> = recovery.not_running().cloned().collect();
     if !left.is_empty() {

@@ -354,7 +354,7 @@ impl Run<'_> {
         loop {
             let uses = observer.scan(&Trees { exclude: &tolerated, ..*trees });
             // What cannot be looked at is the obstacles' to tell.
-            let idle = uses.map_or(true, |found| found.uses.is_empty());
+            let idle = uses.map_or(true, |found| found.is_none_or(|found| found.uses.is_empty()));
             let waited = input.clock.monotonic().saturating_sub(began);
             if idle || waited >= input.wait_idle || input.interrupt.is_set() {
                 return;

@@ -8,7 +8,7 @@ fn intent(site: &str) -> Intent {
         cgroup: Some("/system.slice/x".into()),
         ..ServiceStatus::bare(ServiceState::Running, "3 replicas")
     };
-    let unit = ServiceKind::Systemd { unit: "x.service".into() };
+    let unit = ServiceKind::Systemd { unit: "x.service".into(), sudo: false };
     intent.services.push(IntentService::new("local".into(), "x".into(), unit, &was));
     let commands = ServiceKind::Commands {
         stop: IntentCommand::Shell("stop it".into()),
@@ -39,7 +39,7 @@ fn what_was_written_is_read_and_removed() {
     assert_eq!(listed, sites);
     let services = &listed[0].services;
     assert_eq!(services[0].was().cgroup.as_deref(), Some("/system.slice/x"));
-    assert_eq!(services[1].how.start_by_hand(), "run it\\u{1b}");
+    assert_eq!(services[1].how.start_by_hand("local"), "run it\\u{1b}");
     for one in &sites {
         store.remove(&one.site).unwrap();
     }

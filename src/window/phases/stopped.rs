@@ -3,6 +3,7 @@
 use super::{Duration, Mode, ServiceKind, ServiceState, chain, few, human_duration};
 use crate::format::manifest::{Evidence, How};
 use crate::window::evidence::unseen;
+use crate::window::nodes::{at_once, by_node};
 use crate::window::running::{Core, Watched, ask, scope};
 
 const CHECK: &str = "service-stopped";
@@ -10,9 +11,10 @@ const CHECK: &str = "service-stopped";
 impl Core {
     /// Whether no process is left in the control groups, as far as that can be told.
     pub(super) fn groups_are_empty(&self) -> bool {
-        self.services.iter().filter(|watched| watched.ran()).all(|watched| {
-            !matches!(watched.service.cgroup_processes(), Ok(Some(pids)) if !pids.is_empty())
-        })
+        let those = self.services.iter().filter(|watched| watched.ran());
+        let groups = by_node(those.map(|watched| (watched.intent.node.clone(), watched)));
+        let is_empty = |watched: &Watched| !matches!(watched.service.cgroup_processes(), Ok(Some(pids)) if !pids.is_empty());
+        at_once(groups, |group| group.into_iter().all(is_empty)).into_iter().all(|empty| empty)
     }
 
     /// `service-stopped`, one for each service.
@@ -32,7 +34,13 @@ impl Core {
                 detail: said.into(),
             }];
         }
-        self.services.iter().map(|watched| self.stopped_one(watched)).collect()
+        let numbered = self.services.iter().enumerate();
+        let groups = by_node(numbered.map(|one| (one.1.intent.node.clone(), one)));
+        let each = |(index, watched): (usize, &Watched)| (index, self.stopped_one(watched));
+        let judged = at_once(groups, |group| group.into_iter().map(each).collect::<Vec<_>>());
+        let mut judged: Vec<(usize, Evidence)> = judged.into_iter().flatten().collect();
+        judged.sort_by_key(|(index, _)| *index);
+        judged.into_iter().map(|(_, evidence)| evidence).collect()
     }
 
     fn stopped_one(&self, watched: &Watched) -> Evidence {
@@ -48,6 +56,9 @@ impl Core {
                 "it was due to run again after the longest downtime of {}",
                 human_duration(limit)
             ));
+        }
+        for clock in self.clocks.iter().filter(|clock| clock.node == watched.intent.node) {
+            detail.push_str(&format!("; {}", clock.said()));
         }
         Evidence {
             check: CHECK.into(),

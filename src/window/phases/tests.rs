@@ -12,9 +12,11 @@ use crate::host::process::{Device, ProcessUse, ScanResult, ScanScope, UseKind};
 use crate::host::service::sim::{SimFault, SimService};
 use crate::host::service::{Action, ServiceStatus};
 use crate::window::evidence::{SourceRead, TreeLook};
+use crate::window::observe::ClockOffset;
 use crate::window::sqlite::{SqliteFile, SqliteGroup};
 
 mod endings;
+mod nodes;
 mod proof;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -52,16 +54,19 @@ impl Observer for SimObserver {
     fn node(&self) -> String {
         "local".into()
     }
-    fn scan(&self, _trees: &Trees<'_>) -> io::Result<ScanResult> {
+    fn scan(&self, _trees: &Trees<'_>) -> io::Result<Option<ScanResult>> {
         let mut scans = self.scans.lock().unwrap();
         let next = if scans.len() > 1 { scans.pop_front() } else { scans.front().cloned() };
-        Ok(next.unwrap_or_else(clean))
+        Ok(Some(next.unwrap_or_else(clean)))
     }
     fn locks(&self) -> Result<Locks, LocksError> {
         Ok(self.locks.lock().unwrap().clone())
     }
     fn runs_program(&self, pid: u32, _program: &Path) -> bool {
         self.programs.lock().unwrap().contains(&pid)
+    }
+    fn clock_offset(&self) -> io::Result<Option<ClockOffset>> {
+        Ok(None)
     }
 }
 
@@ -91,7 +96,7 @@ impl Service for Hasty {
 }
 
 fn unit(name: &str) -> ServiceKind {
-    ServiceKind::Systemd { unit: name.into() }
+    ServiceKind::Systemd { unit: name.into(), sudo: false }
 }
 
 fn commands() -> ServiceKind {
@@ -126,6 +131,7 @@ impl World {
         let plan = Plan {
             site: "prod".into(),
             services: vec![planned(&web), planned(&worker)],
+            others: Vec::new(),
             mode: Mode::StopAndStart,
             leave_stopped: false,
             allow_capture: false,

@@ -40,7 +40,7 @@ impl World {
     fn intent(&self, site: &str) -> Intent {
         let mut intent = Intent::new(site, self.clock.now(), self.clock.now()).unwrap();
         for service in [&self.web, &self.other] {
-            let how = ServiceKind::Systemd { unit: service.label() };
+            let how = ServiceKind::Systemd { unit: service.label(), sudo: false };
             let was = service.status().unwrap();
             let label = service.label();
             intent.services.push(IntentService::new("local".into(), label, how, &was));
@@ -174,7 +174,7 @@ impl Toy {
 
     fn recover(&self) -> Recovery {
         let make =
-            |intent: &Intent, service: &IntentService| local_service(intent, service, &self.clock);
+            |intent: &Intent, service: &IntentService| service_of(intent, service, &self.clock);
         recover(self.dir.path(), &make, &*self.clock, false).unwrap()
     }
 

@@ -102,6 +102,7 @@ impl Own {
         Plan {
             site: site.to_owned(),
             services: vec![PlannedService { service: Arc::new(service), how }],
+            others: Vec::new(),
             mode: Mode::StopAndStart,
             leave_stopped: false,
             allow_capture: false,

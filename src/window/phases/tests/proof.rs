@@ -221,8 +221,8 @@ fn a_real_process_leaves_late() {
         fn node(&self) -> String {
             ThisMachine.node()
         }
-        fn scan(&self, trees: &Trees<'_>) -> io::Result<ScanResult> {
-            let mut found = ThisMachine.scan(trees)?;
+        fn scan(&self, trees: &Trees<'_>) -> io::Result<Option<ScanResult>> {
+            let mut found = ThisMachine.scan(trees)?.unwrap();
             let mut child = self.child.lock().unwrap();
             if found.uses.iter().any(|one| one.pid == child.id()) {
                 self.seen.store(true, Ordering::SeqCst);
@@ -232,13 +232,16 @@ fn a_real_process_leaves_late() {
                 child.wait()?;
             }
             found.scope = clean().scope;
-            Ok(found)
+            Ok(Some(found))
         }
         fn locks(&self) -> Result<Locks, LocksError> {
             ThisMachine.locks()
         }
         fn runs_program(&self, pid: u32, program: &Path) -> bool {
             ThisMachine.runs_program(pid, program)
+        }
+        fn clock_offset(&self) -> io::Result<Option<ClockOffset>> {
+            ThisMachine.clock_offset()
         }
     }
 
