@@ -10,24 +10,33 @@ use crate::host::service::ServiceState;
 ///
 /// Processes of the services' own control groups are expected in the trees until the stop. Where a
 /// service that runs has no control group, its processes cannot be told from others, and uses of
-/// the trees say nothing yet.
+/// the trees say nothing yet. Who only reads stands against nothing where events will tell of all
+/// changes.
 #[must_use]
-pub fn obstacles(plan: &Plan, observer: &dyn Observer, trees: &Trees<'_>) -> Vec<String> {
+pub fn obstacles(
+    plan: &Plan,
+    observer: &dyn Observer,
+    trees: &Trees<'_>,
+    by_events: bool,
+) -> Vec<String> {
     // A child that a service starts between the listing of its group and the look at all processes
     // seems to be a stranger: only what is there each time is one.
     const LOOKS: usize = 4;
+    let against = |look: &evidence::Look| {
+        if by_events { look.writing.clone() } else { look.breaking.clone() }
+    };
     let (mut own, mut told_apart) = own_processes(plan, trees);
     let mut look = evidence::look(observer, &Trees { exclude: &own, ..*trees }, &plan.rules);
     for _ in 1..LOOKS {
-        if look.breaking.is_empty() || !told_apart {
+        if against(&look).is_empty() || !told_apart {
             break;
         }
         (own, told_apart) = own_processes(plan, trees);
         look = evidence::look(observer, &Trees { exclude: &own, ..*trees }, &plan.rules);
     }
     let mut found = Vec::new();
-    if told_apart && !look.breaking.is_empty() {
-        found.push(format!("no-process-in-tree: {}", few(&look.breaking)));
+    if told_apart && !against(&look).is_empty() {
+        found.push(format!("no-process-in-tree: {}", few(&against(&look))));
     }
     if let Some(why) = look.blind
         && !plan.rules.asserts("no-process-in-tree")

@@ -392,7 +392,14 @@ impl Quiescent {
         let blind = (!sees_host).then_some("locks of other pid namespaces are out of sight");
         let scope = if sees_host { "host" } else { "pid namespace" };
         let mut all = core.stopped_evidence();
-        all.push(evidence::processes(&before, &after, node.clone(), trees.paths, &rules));
+        all.push(evidence::processes(
+            &before,
+            &after,
+            node.clone(),
+            trees.paths,
+            &rules,
+            second.is_by_events(),
+        ));
         all.extend(sqlite::settled(&second.sqlite, &*observer, blind, scope, asserted));
         all.extend(evidence::trees(&second.trees, &node));
         all.extend(evidence::sources(&second.sources, &node));
