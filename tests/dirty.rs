@@ -7,7 +7,6 @@ mod changes;
 #[path = "dirty/reads.rs"]
 mod reads;
 #[path = "common/world.rs"]
-#[allow(dead_code)]
 mod world;
 
 use std::path::Path;

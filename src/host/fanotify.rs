@@ -154,10 +154,10 @@ impl Watch {
         Ok(watch)
     }
 
-    /// Whether a file system, by its device in `mountinfo`, is watched.
+    /// The file systems that are watched, by their devices in `mountinfo`.
     #[must_use]
-    pub fn covers(&self, superblock: Device) -> bool {
-        self.superblocks.contains(&superblock)
+    pub const fn covered(&self) -> &HashSet<Device> {
+        &self.superblocks
     }
 
     /// File systems that would have to be watched, and cannot be.

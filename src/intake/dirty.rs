@@ -41,8 +41,8 @@ impl PreRead {
 pub struct Changes<'a> {
     /// Inodes of which something changed.
     pub dirty: &'a DirtySet,
-    /// Whether changes of a file system, by its device in `mountinfo`, are known at all.
-    pub covers: &'a dyn Fn(Device) -> bool,
+    /// File systems, by their device in `mountinfo`, whose changes are known at all.
+    pub covered: &'a HashSet<Device>,
     /// Directories that are looked at in any case: those of the site's databases.
     pub always: &'a [Vec<u8>],
 }
@@ -112,15 +112,8 @@ impl Fates {
                 fates.look_at(look, no);
             }
         }
-        let mut covered: HashSet<Device> = HashSet::new();
-        let mut dark: HashSet<Device> = HashSet::new();
         for (no, dir) in look.live() {
-            let device = dir.superblock;
-            if !covered.contains(&device) && !dark.contains(&device) {
-                let set = if (changes.covers)(device) { &mut covered } else { &mut dark };
-                set.insert(device);
-            }
-            if dir.odd || dir.parent == NOBODY || dark.contains(&device) {
+            if dir.odd || dir.parent == NOBODY || !changes.covered.contains(&dir.superblock) {
                 fates.look_at(look, no);
             }
         }

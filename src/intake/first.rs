@@ -1,7 +1,7 @@
 //! What one look saw of every directory and inode: what a second look and events are compared with,
 //! and what a later look need not see again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::digest::Digest;
@@ -44,6 +44,14 @@ pub(super) struct DirSeen {
     pub(super) gone: bool,
 }
 
+/// A root that is no directory.
+#[derive(Clone, Debug)]
+pub(super) struct Leaf {
+    pub(super) path: Vec<u8>,
+    pub(super) stat: Stat,
+    pub(super) superblock: Device,
+}
+
 /// One name of an inode.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Name {
@@ -78,7 +86,7 @@ pub struct FirstLook {
     /// All names by inode, sorted once the look is finished; those of roots that are no directories
     /// have no directory.
     names: Vec<Name>,
-    leaves: Vec<(Vec<u8>, Stat)>,
+    leaves: Vec<Leaf>,
     began: Option<Timestamp>,
 }
 
@@ -123,10 +131,10 @@ impl FirstLook {
         no
     }
 
-    pub(super) fn add_leaf(&mut self, path: Vec<u8>, stat: Stat) {
+    pub(super) fn add_leaf(&mut self, path: Vec<u8>, stat: Stat, superblock: Device) {
         let dev = self.device(stat.dev);
         self.names.push(Name { dev, ino: stat.ino, dir: NOBODY });
-        self.leaves.push((path, stat));
+        self.leaves.push(Leaf { path, stat, superblock });
     }
 
     fn device(&mut self, device: Device) -> u32 {
@@ -231,11 +239,35 @@ impl FirstLook {
             .map(|(no, dir)| (no as DirNo, dir))
     }
 
-    pub(super) fn leaves(&self) -> &[(Vec<u8>, Stat)] {
+    pub(super) fn leaves(&self) -> &[Leaf] {
         &self.leaves
     }
 
-    /// Names and directories.
+    /// The roots of which every directory lies on one of these file systems.
+    #[must_use]
+    pub fn covered_roots(&self, covered: &HashSet<Device>) -> Vec<Vec<u8>> {
+        let mut roots: HashSet<DirNo> = HashSet::new();
+        let mut dark: HashSet<DirNo> = HashSet::new();
+        for (no, dir) in self.live() {
+            if dir.parent == NOBODY {
+                roots.insert(no);
+            }
+            if !covered.contains(&dir.superblock) {
+                dark.insert(self.root_of(no));
+            }
+        }
+        let dirs = roots.difference(&dark).map(|no| self.path(*no));
+        let leaves = self.leaves.iter().filter(|leaf| covered.contains(&leaf.superblock));
+        dirs.chain(leaves.map(|leaf| leaf.path.clone())).collect()
+    }
+
+    /// Whether a root is a directory that was seen.
+    #[must_use]
+    pub fn is_directory(&self, root: &[u8]) -> bool {
+        self.live().any(|(_, dir)| dir.parent == NOBODY && *dir.name == *root)
+    }
+
+    /// Names.
     #[must_use]
     pub fn len(&self) -> usize {
         self.names.len()

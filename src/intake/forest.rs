@@ -227,7 +227,8 @@ fn read_leaf(
     name: &[u8],
     stat: &Stat,
 ) -> Result<Option<Entry>, IntakeError> {
-    engine.first_look.add_leaf(path.to_vec(), *stat);
+    let superblock = root.mounted.volume.superblock;
+    engine.first_look.add_leaf(path.to_vec(), *stat, superblock);
     engine.seen.files += 1;
     engine.seen.users.insert(stat.uid);
     engine.seen.groups.insert(stat.gid);
@@ -327,20 +328,35 @@ fn plain_dir() -> crate::format::tree::Meta {
 /// # Errors
 /// [`IntakeError`]; what cannot be looked at again has changed.
 pub fn look_again(input: &ReadInput<'_>, first: &FirstLook) -> Result<SecondLook, IntakeError> {
+    look_again_at(input, first, &input.plan.roots)
+}
+
+/// Looks at some of the roots a second time.
+///
+/// # Errors
+/// As [`look_again`].
+pub fn look_again_at(
+    input: &ReadInput<'_>,
+    first: &FirstLook,
+    roots: &[Vec<u8>],
+) -> Result<SecondLook, IntakeError> {
+    let mut result = SecondLook::default();
+    if roots.is_empty() {
+        return Ok(result);
+    }
     let looker = Looker { syncs: false, ..looker(input) };
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(input.threads.max(1))
         .build()
         .map_err(IntakeError::Threads)?;
-    let mut result = SecondLook::default();
     let namer = input.reader.repository().namer();
-    for path in &input.plan.roots {
+    for path in roots {
         match open_root(input, path) {
             Err(_) => result.add(path.clone()),
             Ok(OpenRoot { leaf: Some((name, stat)), .. }) => {
                 let now = digest::entry(namer, "", &name, &stat);
-                let same = first.leaves().iter().any(|(known, then)| {
-                    known == path && digest::entry(namer, "", &name, then) == now
+                let same = first.leaves().iter().any(|leaf| {
+                    leaf.path == *path && digest::entry(namer, "", &name, &leaf.stat) == now
                 });
                 result.looked += 1;
                 if !same {

@@ -9,7 +9,9 @@ use super::first::DirNo;
 pub use super::first::FirstLook;
 use super::scan::{Listing, LookError, Looker, Target, short};
 use crate::base::path::join;
-use crate::host::fs::InodeKind;
+use crate::host::fanotify::DirtySet;
+use crate::host::fs::{InodeKind, SourceFs};
+use crate::host::process::InodeSet;
 use crate::host::signal::Interrupt;
 use crate::store::reader::ReadError;
 
@@ -27,6 +29,9 @@ pub struct SecondLook {
 /// Paths that are listed by name; the rest is counted.
 const LISTED_MAX: usize = 1_000;
 
+/// Files that events told of and whose names are looked for.
+const NAMED_MAX: usize = 20;
+
 impl SecondLook {
     /// Whether everything is as it was.
     #[must_use]
@@ -41,13 +46,46 @@ impl SecondLook {
         }
     }
 
-    /// Adds what was found below another root.
-    pub(super) fn merge(&mut self, other: Self) {
+    /// Adds what was found below another root, or in another way.
+    pub fn merge(&mut self, other: Self) {
         let room = LISTED_MAX.saturating_sub(self.changed.len());
         self.changed.extend(other.changed.into_iter().take(room));
         self.changed_total += other.changed_total;
         self.looked += other.looked;
     }
+}
+
+/// What the kernel told of the inodes of a first look, by name: what is in the set, and neither
+/// what lies beside it nor what was never there when the look was taken. A file that was made since
+/// is told by its directory.
+#[must_use]
+pub fn touched(fs: &dyn SourceFs, first: &FirstLook, dirty: &DirtySet) -> SecondLook {
+    let mut result = SecondLook { looked: dirty.events, ..SecondLook::default() };
+    let mut inodes: Vec<_> = dirty.inodes.iter().copied().collect();
+    inodes.retain(|&(dev, ino)| first.contains(dev, ino));
+    inodes.sort_unstable();
+    for (dev, ino) in inodes {
+        if let Some(no) = first.selves(dev, ino).next() {
+            result.add(first.path(no));
+        } else if let Some(leaf) =
+            first.leaves().iter().find(|leaf| (leaf.stat.dev, leaf.stat.ino) == (dev, ino))
+        {
+            result.add(leaf.path.clone());
+        } else if let Some(no) = first.holders(dev, ino).next() {
+            let dir = first.path(no);
+            let few = result.changed.len() < NAMED_MAX;
+            let name = few.then(|| name_of(fs, &dir, ino)).flatten();
+            result.add(name.map_or(dir.clone(), |name| join(&dir, &name)));
+        }
+    }
+    result.changed.sort_unstable();
+    result
+}
+
+/// The name of an inode in a directory, where it is still there.
+fn name_of(fs: &dyn SourceFs, dir: &[u8], ino: u64) -> Option<Vec<u8>> {
+    let names = fs.open_root(dir).ok()?.names().ok()?;
+    names.into_iter().find(|raw| raw.ino == ino).map(|raw| raw.name)
 }
 
 /// Looks at a directory and all below it a second time, by all threads; the order does not matter.

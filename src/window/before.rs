@@ -12,13 +12,19 @@ use crate::host::service::ServiceState;
 ///
 /// Processes of the services' own control groups are expected in the trees until the stop. Where a
 /// service that runs has no control group, its processes cannot be told from others, and uses of
-/// the trees say nothing yet.
+/// the trees say nothing yet. Who only reads stands against nothing where events will tell of all
+/// changes.
 #[must_use]
-pub fn obstacles(plan: &Plan, observer: &dyn Observer, trees: &Trees<'_>) -> Vec<String> {
+pub fn obstacles(
+    plan: &Plan,
+    observer: &dyn Observer,
+    trees: &Trees<'_>,
+    by_events: bool,
+) -> Vec<String> {
     let others = plan.others.iter().map(|other| (false, &**other));
     at_once(std::iter::once((true, observer)).chain(others).collect(), |(here, one)| {
         let exclude = if here { trees.exclude } else { &[] };
-        let mut found = on_one(plan, one, &Trees { exclude, ..*trees });
+        let mut found = on_one(plan, one, &Trees { exclude, ..*trees }, here && by_events);
         if !here {
             found.iter_mut().for_each(|what| *what = format!("{what} (on {})", one.node()));
         }
@@ -28,16 +34,19 @@ pub fn obstacles(plan: &Plan, observer: &dyn Observer, trees: &Trees<'_>) -> Vec
 }
 
 /// What stands against it on one node.
-fn on_one(plan: &Plan, observer: &dyn Observer, trees: &Trees<'_>) -> Vec<String> {
+fn on_one(plan: &Plan, observer: &dyn Observer, trees: &Trees<'_>, by_events: bool) -> Vec<String> {
     // A child that a service starts between the listing of its group and the look at all processes
     // seems to be a stranger: only what is there each time is one.
     const LOOKS: usize = 4;
+    let against = |look: &evidence::Look| {
+        if by_events { look.writing.clone() } else { look.breaking.clone() }
+    };
     let node = observer.node();
     let (mut own, mut told_apart) = own_processes(plan, &node, trees);
     let first = evidence::look(observer, &Trees { exclude: &own, ..*trees }, &plan.rules);
     let Some(mut look) = first else { return Vec::new() };
     for _ in 1..LOOKS {
-        if look.breaking.is_empty() || !told_apart {
+        if against(&look).is_empty() || !told_apart {
             break;
         }
         (own, told_apart) = own_processes(plan, &node, trees);
@@ -46,8 +55,8 @@ fn on_one(plan: &Plan, observer: &dyn Observer, trees: &Trees<'_>) -> Vec<String
         look = again;
     }
     let mut found = Vec::new();
-    if told_apart && !look.breaking.is_empty() {
-        found.push(format!("no-process-in-tree: {}", few(&look.breaking)));
+    if told_apart && !against(&look).is_empty() {
+        found.push(format!("no-process-in-tree: {}", few(&against(&look))));
     }
     if let Some(why) = look.blind
         && !plan.rules.asserts("no-process-in-tree")

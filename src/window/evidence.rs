@@ -33,8 +33,10 @@ impl Rules {
 pub struct TreeLook {
     /// The source's path.
     pub path: Vec<u8>,
-    /// How it was looked at: `second scan`.
+    /// How it was looked at, for people.
     pub by: String,
+    /// Whether all of it was judged by what the kernel told of changes.
+    pub by_events: bool,
     /// How many entries are not as they were when they were read, those that came and went too.
     pub changed: u64,
     /// The first of them.
@@ -63,6 +65,17 @@ pub struct SecondLook {
     pub sqlite: Vec<SqliteGroup>,
 }
 
+impl SecondLook {
+    /// Whether whatever changed in any of the trees would have been told.
+    #[must_use]
+    pub fn is_by_events(&self) -> bool {
+        !self.trees.is_empty() && self.trees.iter().all(|tree| tree.by_events)
+    }
+}
+
+/// Stands before what only reads, in the detail of a check that held.
+pub const ONLY_READS: &str = "only reading";
+
 /// What is said of a check that could not be observed.
 pub(super) fn unseen(asserted: bool, why: &str) -> (bool, How, String) {
     if asserted {
@@ -75,8 +88,10 @@ pub(super) fn unseen(asserted: bool, why: &str) -> (bool, How, String) {
 /// One scan, judged.
 #[derive(Clone, Debug)]
 pub(super) struct Look {
-    /// What breaks the check, for people.
+    /// What breaks the check where nothing but a second scan would show what it did, for people.
     pub(super) breaking: Vec<String>,
+    /// What breaks it in any case: those of them that can write.
+    pub(super) writing: Vec<String>,
     /// What was seen and tolerated, for people.
     tolerated: Vec<String>,
     /// Why something may have escaped.
@@ -87,14 +102,15 @@ pub(super) struct Look {
     notes: Vec<String>,
 }
 
-/// Scans the trees' users and judges what they do. A bare reader breaks the check too: nothing but
-/// a second scan of the tree would show what it did. `None` where the trees are not on that node.
+/// Scans the trees' users and judges what they do. A bare reader breaks the check too where nothing
+/// but a second scan of the tree would show what it did. `None` where the trees are not on that node.
 pub(super) fn look(observer: &dyn Observer, trees: &Trees<'_>, rules: &Rules) -> Option<Look> {
     let found = match observer.scan(trees) {
         Ok(found) => found?,
         Err(error) => {
             return Some(Look {
                 breaking: Vec::new(),
+                writing: Vec::new(),
                 tolerated: Vec::new(),
                 blind: Some(format!("processes cannot be listed: {error}")),
                 scope: "none".into(),
@@ -106,7 +122,7 @@ pub(super) fn look(observer: &dyn Observer, trees: &Trees<'_>, rules: &Rules) ->
 }
 
 fn judge(observer: &dyn Observer, found: &ScanResult, rules: &Rules) -> Look {
-    let (mut breaking, mut tolerated) = (Vec::new(), Vec::new());
+    let (mut breaking, mut writing, mut tolerated) = (Vec::new(), Vec::new(), Vec::new());
     let mut last: Option<(u32, bool)> = None;
     for one in &found.uses {
         let allowed = match last {
@@ -114,6 +130,9 @@ fn judge(observer: &dyn Observer, found: &ScanResult, rules: &Rules) -> Look {
             _ => rules.allow.iter().any(|program| observer.runs_program(one.pid, program)),
         };
         last = Some((one.pid, allowed));
+        if one.what.is_writable() {
+            writing.push(describe(one));
+        }
         let list = if allowed && !one.what.is_writable() { &mut tolerated } else { &mut breaking };
         list.push(describe(one));
     }
@@ -128,7 +147,7 @@ fn judge(observer: &dyn Observer, found: &ScanResult, rules: &Rules) -> Look {
         ));
     }
     let (blind, scope) = sight(&found.scope);
-    Look { breaking, tolerated, blind, scope, notes }
+    Look { breaking, writing, tolerated, blind, scope, notes }
 }
 
 /// Why processes may have escaped a scan, and how far it saw. The first process cannot be looked at
@@ -176,27 +195,43 @@ pub(super) fn few(all: &[String]) -> String {
     text
 }
 
-/// `no-process-in-tree`, from a look before the reading and one after it.
+/// `no-process-in-tree`, from a look before the reading and one after it. Who only reads does no
+/// harm where events tell of all that changes.
 pub(super) fn processes(
     before: &Look,
     after: &Look,
     node: String,
     paths: &[Vec<u8>],
     rules: &Rules,
+    by_events: bool,
 ) -> Evidence {
     const CHECK: &str = "no-process-in-tree";
     let mut seen = Vec::new();
     for (when, look) in [("before the reading", before), ("after the reading", after)] {
-        if !look.breaking.is_empty() {
-            seen.push(format!("{when}: {}", few(&look.breaking)));
+        let breaking = if by_events { &look.writing } else { &look.breaking };
+        if !breaking.is_empty() {
+            seen.push(format!("{when}: {}", few(breaking)));
         }
     }
+    let reading = |look: &Look| -> Vec<String> {
+        look.breaking.iter().filter(|one| !look.writing.contains(one)).cloned().collect()
+    };
+    let readers = match reading(after) {
+        none if none.is_empty() => reading(before),
+        some => some,
+    };
     let blind = before.blind.as_deref().or(after.blind.as_deref());
     let (held, how, mut detail) = match (seen.is_empty(), blind) {
         (false, _) => (false, How::Observed, seen.join("; ")),
         (true, Some(why)) => unseen(rules.asserts(CHECK), why),
-        (true, None) => (true, How::Observed, "no process uses the tree".to_owned()),
+        (true, None) if readers.is_empty() => {
+            (true, How::Observed, "no process uses the tree".to_owned())
+        }
+        (true, None) => (true, How::Observed, "no process can write to the tree".to_owned()),
     };
+    if by_events && !readers.is_empty() {
+        detail.push_str(&format!("; {ONLY_READS}: {}", few(&readers)));
+    }
     let tolerated = if after.tolerated.is_empty() { &before.tolerated } else { &after.tolerated };
     if !tolerated.is_empty() {
         detail.push_str(&format!("; tolerated by the configuration: {}", few(tolerated)));

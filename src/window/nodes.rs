@@ -69,14 +69,23 @@ impl Everywhere<'_> {
         }))
     }
 
-    /// `no-process-in-tree` of each node on which the trees are.
-    pub(super) fn judge(&self, before: &Looks, after: &Looks, trees: &Trees<'_>) -> Vec<Evidence> {
+    /// `no-process-in-tree` of each node on which the trees are. Events of this machine's kernel say
+    /// nothing of what other nodes do.
+    pub(super) fn judge(
+        &self,
+        before: &Looks,
+        after: &Looks,
+        trees: &Trees<'_>,
+        by_events: bool,
+    ) -> Vec<Evidence> {
         let looks = before.0.iter().zip(&after.0).zip(self.all());
         looks
-            .filter_map(|((before, after), (_, observer))| {
+            .filter_map(|((before, after), (here, observer))| {
                 let first = before.as_ref().or(after.as_ref())?;
                 let second = after.as_ref().unwrap_or(first);
-                Some(processes(first, second, observer.node(), trees.paths, self.rules))
+                let node = observer.node();
+                let by_events = here && by_events;
+                Some(processes(first, second, node, trees.paths, self.rules, by_events))
             })
             .collect()
     }

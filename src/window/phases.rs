@@ -406,7 +406,8 @@ impl Quiescent {
         let blind = (!sees_host).then_some("locks of other pid namespaces are out of sight");
         let scope = if sees_host { "host" } else { "pid namespace" };
         let mut all = core.stopped_evidence();
-        all.extend(core.everywhere().judge(&before, &after, trees));
+        let by_events = second.is_by_events();
+        all.extend(core.everywhere().judge(&before, &after, trees, by_events));
         all.extend(sqlite::settled(&second.sqlite, &*observer, blind, scope, asserted));
         all.extend(evidence::trees(&second.trees, &node));
         all.extend(evidence::sources(&second.sources, &node));

@@ -124,8 +124,7 @@ impl Reads {
         let dirty = watch.take();
         assert!(dirty.is_whole(), "{what}: {} events are unresolved", dirty.unresolved);
         assert!(!watch.mounts_changed());
-        let covers = |superblock| watch.covers(superblock);
-        let changes = Changes { dirty: &dirty, covers: &covers, always: &[] };
+        let changes = Changes { dirty: &dirty, covered: watch.covered(), always: &[] };
         let pre = self.pre.take().unwrap();
         let looked = pre.would_look(&changes);
         let interrupt = Interrupt::manual();

@@ -1,6 +1,7 @@
 //! `snapshot`: check, pre-copy, stop, prove, read, start, commit.
 
 mod begin;
+mod events;
 mod manifest;
 mod reading;
 
@@ -19,7 +20,8 @@ use crate::host::fs::{LinuxFs, SourceFs};
 use crate::host::signal::Interrupt;
 use crate::host::users::Owners;
 use crate::intake::consistent::Consistent;
-use crate::intake::forest::{self, Forest, IntakeError, ReadInput, Seen};
+use crate::intake::dirty::PreRead;
+use crate::intake::forest::{Forest, IntakeError, ReadInput};
 use crate::intake::look::FirstLook;
 use crate::intake::plan::ReadPlan;
 use crate::ops::session::{self, Session, SessionError};
@@ -30,14 +32,15 @@ use crate::store::accelerator::Generation;
 use crate::store::lease::{Lease, LeaseError};
 use crate::store::reader::Reader;
 use crate::store::writer::{WriteError, WriteStats, Writer, check_free};
-use crate::window::evidence::SecondLook;
+use crate::window::evidence::ONLY_READS;
 use crate::window::intent::{IntentError, IntentStore};
 use crate::window::observe::{Observer, ThisMachine, Trees};
 use crate::window::phases::{
-    AbortReason, Aborted, ArmError, Context, NotRunning, Plan, Proven, Quiescent, Restarted, arm,
+    AbortReason, Aborted, ArmError, Context, NotRunning, Plan, Proven, Restarted, arm,
 };
 use crate::window::site_lock::{LockError, SiteLock};
 use begin::Begun;
+use events::Events;
 use reading::Surfaces;
 
 /// What a snapshot is to be of, and how.
@@ -286,22 +289,24 @@ impl Run<'_> {
         lock: &SiteLock,
     ) -> Result<ReadInWindow, SnapshotError> {
         let input = self.input;
-        let (before, ahead) = if input.precopy && input.window.mode.stops() {
-            self.precopy()?
+        let mut events = Events::begin(&input.plan);
+        let (pre, ahead) = if input.precopy && input.window.mode.stops() {
+            let (pre, ahead) = self.precopy(&mut events)?;
+            (Some(pre), ahead)
         } else {
-            (FirstLook::default(), Ahead::default())
+            (None, Ahead::default())
         };
+        let nothing = FirstLook::default();
+        let before = pre.as_ref().map_or(&nothing, PreRead::look);
         let surfaces = Surfaces::of(&input.plan, &input.sqlite_dirs);
-        let own = [std::process::id()];
         let mut against = input.against.clone();
         let observer = Arc::new(ThisMachine);
-        let trees =
-            |set| Trees { set, roots: &surfaces.roots, paths: &input.plan.roots, exclude: &own };
-        self.wait_idle(&*observer, &trees(&before));
+        self.wait_idle(&*observer, &surfaces.trees(before));
         against.extend(crate::window::before::obstacles(
             &input.window,
             &*observer,
-            &trees(&before),
+            &surfaces.trees(before),
+            events.tell_all(),
         ));
         if input.window.mode.stops() && !against.is_empty() && !input.window.allow_capture {
             return Err(SnapshotError::Refused(against));
@@ -315,10 +320,10 @@ impl Run<'_> {
         let armed = arm(input.window.clone(), context, lock)?;
         input.progress.phase("stopping the service", None);
         let stopped = armed.stop().map_err(Box::new)?;
-        let quiescent = stopped.quiesce(&trees(&before)).map_err(Box::new)?;
+        let quiescent = stopped.quiesce(&surfaces.trees(before)).map_err(Box::new)?;
         let time = input.clock.now();
         input.progress.phase("reading", None);
-        let (forest, second) = match self.read_and_look(&quiescent, &surfaces) {
+        let (forest, second) = match self.read_and_look(&quiescent, &surfaces, pre, &mut events) {
             Ok(read) => read,
             Err(IntakeError::Interrupted) => {
                 return Err(Box::new(quiescent.abort(AbortReason::Interrupted)).into());
@@ -328,13 +333,15 @@ impl Run<'_> {
                 return Err(Box::new(quiescent.abort(reason)).into());
             }
         };
-        let proven =
-            quiescent.prove_unmoved(&second, &trees(&forest.first_look)).map_err(Box::new)?;
+        let proven = quiescent
+            .prove_unmoved(&second, &surfaces.trees(&forest.first_look))
+            .map_err(Box::new)?;
         input.progress.phase("starting the service", None);
-        let (forest, restarted) = match proven {
+        let (forest, mut restarted) = match proven {
             Proven::Undisturbed(proof) => (Ok(Consistent::mint(forest, &proof)), proof.restart()),
             Proven::Disturbed(window) => (Err(forest), window.restart()),
         };
+        warnings_of_readers(&mut restarted);
         Ok(ReadInWindow { forest, restarted, time, ahead })
     }
 
@@ -361,34 +368,6 @@ impl Run<'_> {
             }
             input.clock.sleep(Duration::from_secs(1).min(input.wait_idle - waited));
         }
-    }
-
-    /// Reads while the service lives: fills store and scan cache, commits nothing.
-    fn precopy(&mut self) -> Result<(FirstLook, Ahead), SnapshotError> {
-        self.input.progress.phase("reading ahead", None);
-        let never = || false;
-        let read = self.read_input(&never);
-        forest::sync(self.fs, &self.input.plan);
-        let forest = forest::read(&read)?;
-        self.writer.publish()?;
-        self.believed.insert(self.generation);
-        let Seen { files_new: new, files_changed: changed, .. } = forest.seen;
-        Ok((forest.first_look, Ahead { new, changed }))
-    }
-
-    fn read_and_look(
-        &self,
-        quiescent: &Quiescent,
-        surfaces: &Surfaces,
-    ) -> Result<(Forest, SecondLook), IntakeError> {
-        let over = || quiescent.is_over();
-        let read = self.read_input(&over);
-        forest::sync(self.fs, &self.input.plan);
-        let forest = forest::read(&read)?;
-        self.input.progress.phase("looking again", None);
-        let again = forest::look_again(&read, &forest.first_look)?;
-        let second = surfaces.second_look(&self.input.plan, &forest, &again, &self.input.against);
-        Ok((forest, second))
     }
 }
 
@@ -470,6 +449,13 @@ fn remember(
     if let Err(error) = session.accelerator.committed(ending.generation, &committed.id) {
         ending.warnings.push(format!("the scan cache could not be kept: {error}"));
     }
+}
+
+/// Who only reads breaks nothing, but a person should know of it.
+fn warnings_of_readers(restarted: &mut Restarted) {
+    let told = restarted.evidence.iter().filter(|e| e.held && e.detail.contains(ONLY_READS));
+    let lines: Vec<String> = told.map(|e| format!("{}: {}", e.check, e.detail)).collect();
+    restarted.warnings.extend(lines);
 }
 
 /// A path for a sentence.

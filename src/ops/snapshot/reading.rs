@@ -1,21 +1,24 @@
 //! What the window looks at: the inodes of the roots, the site's databases, and what the second look
 //! says of each source.
 
+use super::events::Proof;
 use super::said;
 use crate::base::path::is_within;
 use crate::host::fs::{InodeKind, LinuxFs, SourceDir};
-use crate::host::process::Device;
+use crate::host::process::{Device, InodeSet};
 use crate::intake::forest::Forest;
-use crate::intake::look::SecondLook as Again;
 use crate::intake::plan::ReadPlan;
 use crate::store::cut::SQLITE_MAGIC;
 use crate::window::evidence::{SecondLook, SourceRead, TreeLook};
+use crate::window::observe::Trees;
 use crate::window::sqlite::SqliteGroup;
 
 /// What the window looks at.
 pub(super) struct Surfaces {
     /// The roots' inodes.
     pub(super) roots: Vec<(Device, u64)>,
+    paths: Vec<Vec<u8>>,
+    own: [u32; 1],
     sqlite_dirs: Vec<Vec<u8>>,
 }
 
@@ -29,7 +32,17 @@ impl Surfaces {
                 roots.push((stat.dev, stat.ino));
             }
         }
-        Self { roots, sqlite_dirs: sqlite_dirs.to_vec() }
+        Self {
+            roots,
+            paths: plan.roots.clone(),
+            own: [std::process::id()],
+            sqlite_dirs: sqlite_dirs.to_vec(),
+        }
+    }
+
+    /// The trees, with what was seen of them.
+    pub(super) fn trees<'a>(&'a self, set: &'a dyn InodeSet) -> Trees<'a> {
+        Trees { set, roots: &self.roots, paths: &self.paths, exclude: &self.own }
     }
 
     /// The databases in the site's own directories: files that begin as SQLite's do.
@@ -56,10 +69,11 @@ impl Surfaces {
         &self,
         plan: &ReadPlan,
         forest: &Forest,
-        again: &Again,
+        proof: &Proof,
         against: &[String],
     ) -> SecondLook {
         let mut problems = forest.seen.problems.clone();
+        let again = &proof.again;
         let sqlite = self.databases(&mut problems);
         let mut trees = Vec::new();
         let mut sources = Vec::new();
@@ -70,12 +84,13 @@ impl Surfaces {
                 [_] => again.changed_total,
                 _ => examples.len() as u64,
             };
-            trees.push(TreeLook {
-                path: root.clone(),
-                by: "second scan".into(),
-                changed,
-                examples,
-            });
+            let by_events = proof.by_events.contains(root);
+            let by = match (by_events, proof.why.as_str()) {
+                (true, _) => format!("file system events, {} since the stop", proof.events),
+                (false, "") => "second scan".to_owned(),
+                (false, why) => format!("second scan ({why})"),
+            };
+            trees.push(TreeLook { path: root.clone(), by, by_events, changed, examples });
             let mine: Vec<_> = problems.iter().filter(|(p, _)| is_within(p, root)).collect();
             let detail = match mine.first() {
                 None => "all of it was read".to_owned(),

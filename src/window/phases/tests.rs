@@ -198,8 +198,13 @@ fn trees(set: &HashSet<(Device, u64)>) -> Trees<'_> {
 }
 
 fn all_well() -> SecondLook {
-    let tree =
-        TreeLook { path: b"/srv".into(), by: "second scan".into(), changed: 0, examples: vec![] };
+    let tree = TreeLook {
+        path: b"/srv".into(),
+        by: "second scan".into(),
+        by_events: false,
+        changed: 0,
+        examples: vec![],
+    };
     let source = SourceRead { subject: b"/srv".into(), whole: true, detail: "3 files".into() };
     SecondLook { trees: vec![tree], sources: vec![source], sqlite: vec![] }
 }

@@ -227,7 +227,7 @@ fn obstacles_are_seen_before_anything_is_stopped() {
     use crate::window::before::obstacles;
     let mut world = World::new();
     let set = HashSet::new();
-    let found = |world: &World| obstacles(&world.plan, &*world.observer, &trees(&set));
+    let found = |world: &World| obstacles(&world.plan, &*world.observer, &trees(&set), false);
     assert!(found(&world).is_empty());
     world.scripted([used_by(42, writer())]);
     assert!(found(&world)[0].starts_with("no-process-in-tree: process 42"));

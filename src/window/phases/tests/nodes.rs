@@ -161,7 +161,8 @@ fn obstacles_name_the_node_and_clocks_far_apart_are_warned_of() {
     use crate::window::before::obstacles;
     let (mut world, [b, _]) = cluster();
     let set = HashSet::new();
-    let found = |world: &World| obstacles(&world.plan, &*world.observer, &with_own_pid(&set));
+    let found =
+        |world: &World| obstacles(&world.plan, &*world.observer, &with_own_pid(&set), false);
     assert_eq!(found(&world), [""; 0]);
     world.plan.others = vec![far(B, [Some(used_by(41, reader()))])];
     let said = found(&world);
