@@ -372,8 +372,10 @@ impl<'a> Engine<'a> {
     }
 
     /// Closes the workers' blocks: all that was read is on its way to rest.
-    pub(super) fn finish(self) -> Result<(Seen, FirstLook), IntakeError> {
+    pub(super) fn finish(mut self) -> Result<(Seen, FirstLook), IntakeError> {
         for hand in self.hands {
+            self.seen.users.extend(hand.streamer.users);
+            self.seen.groups.extend(hand.streamer.groups);
             hand.worker.finish()?;
         }
         self.looker.reader.accelerator().flush_dirs()?;

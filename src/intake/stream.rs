@@ -1,8 +1,10 @@
 //! Cutting a stream into chunks and keeping them.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use crate::base::id::{ChunkId, ContentHash};
+use crate::format::acl::{self, Who};
 use crate::format::content::{ChunkRef, Content};
 use crate::format::pack::{ChunkKind, Class};
 use crate::store::cut::{Cutting, cutting_for};
@@ -35,9 +37,24 @@ pub(super) struct Stored {
 #[derive(Default)]
 pub(super) struct Streamer {
     buffer: Vec<u8>,
+    /// Users that ACLs name.
+    pub(super) users: BTreeSet<u32>,
+    /// Groups that ACLs name.
+    pub(super) groups: BTreeSet<u32>,
 }
 
 impl Streamer {
+    /// Remembers whom the ACLs among these attributes name: they are owners like others.
+    pub(super) fn acls(&mut self, xattrs: &[(Vec<u8>, Vec<u8>)]) {
+        let acls = xattrs.iter().filter(|(name, _)| acl::is_acl(name));
+        for who in acls.flat_map(|(_, value)| acl::named(value)) {
+            match who {
+                Who::User(uid) => self.users.insert(uid),
+                Who::Group(gid) => self.groups.insert(gid),
+            };
+        }
+    }
+
     /// Keeps all bytes that `read` gives (0 at the end; any number before). `size` is what is
     /// expected; more or less is kept as it comes. Pages of a database go to a class of their own
     /// unless they are secret anyway.
