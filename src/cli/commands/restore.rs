@@ -49,6 +49,7 @@ pub fn run(context: &Context, args: &RestoreArgs) -> Result<Exit, CliError> {
         target,
         include: args.includes.clone(),
         exclude: [args.excludes.clone(), left_databases(context, args, &snapshot)].concat(),
+        kept: context.cache_dir().into_iter().chain(context.state_dir().ok()).collect(),
         delete: args.delete,
         keep_extra: args.keep_extra,
         numeric_ids: args.numeric_ids,

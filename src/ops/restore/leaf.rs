@@ -57,6 +57,13 @@ impl Walker<'_, '_> {
                 }
             };
         }
+        if there.is_some_and(|stat| stat.kind == InodeKind::Dir)
+            && self.holds_kept(&node, &entry.name)?
+        {
+            self.run.problems.note(node.path_of(&entry.name), "is left: something in it is kept");
+            return Ok(());
+        }
+        let Some(frame) = self.stack.last() else { return Ok(()) };
         if let Node::File { content, layout, .. } = &entry.node
             && frame.state == State::Existing
         {

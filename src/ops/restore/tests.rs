@@ -40,6 +40,7 @@ fn input<'a>(site: &'a Site, snapshot: &'a Snapshot, target: Target) -> RestoreI
         target,
         include: vec![],
         exclude: vec![],
+        kept: vec![],
         delete: false,
         keep_extra: false,
         numeric_ids: true,
