@@ -141,6 +141,13 @@ pub(super) struct Use {
     pub(super) offset: u64,
 }
 
+impl Use {
+    /// The order in which blocks are read, and files written out of each.
+    fn order(&self) -> (u32, u16, u32, u32, u64) {
+        (self.at.pack, self.at.block, self.at.offset, self.file, self.offset)
+    }
+}
+
 /// A further name of an inode.
 pub(super) struct LinkJob {
     pub(super) node: Arc<DirNode>,
@@ -245,9 +252,12 @@ impl Run<'_> {
             self.plan_batch(batch);
         } else {
             batch.uses.retain(|u| !jobs[u.file as usize].is_over());
-            let written = self
-                .locate(&batch.jobs, &mut batch.uses)
-                .and_then(|()| self.write(&batch.jobs, &mut batch.uses));
+            let written = self.locate(jobs, &mut batch.uses).and_then(|()| {
+                // What was not found has no place, and must not pass for what lies at the first.
+                batch.uses.retain(|u| !jobs[u.file as usize].is_over());
+                batch.uses.sort_unstable_by_key(Use::order);
+                self.write(jobs, &mut batch.uses)
+            });
             let cleared = self.clear_failed(&batch.jobs);
             written.and(cleared)?;
             self.make_links(&batch.links)?;
@@ -280,7 +290,7 @@ impl Run<'_> {
         }
     }
 
-    /// Finds where each chunk lies, and sorts by that.
+    /// Finds where each chunk lies.
     fn locate(&self, jobs: &[FileJob], uses: &mut [Use]) -> Result<(), RestoreError> {
         const SLICE: usize = 2048;
         uses.sort_unstable_by_key(|u| u.id);
@@ -309,8 +319,6 @@ impl Run<'_> {
             }
             Ok(())
         })?;
-        drop(slices);
-        uses.sort_unstable_by_key(|u| (u.at.pack, u.at.block, u.at.offset, u.file, u.offset));
         Ok(())
     }
 
