@@ -229,20 +229,23 @@ fn in_place(
     }
     let dir = TargetDir::open_root(b"/")
         .map_err(|source| RestoreError::Io { path: b"/".to_vec(), source })?;
-    if owners.has_missing() {
-        let (uids, gids) = preflight::owners_used(input.reader, &select, &root)?;
-        owners.require(&uids, &gids)?;
-    }
     let run = Run::new(input, select, Dirs::new(dir), owners);
     preflight::ways(&run, &root)?;
-    let mut walker = Walker::new(&run, prefix(input)?);
+    preflight::whole(&run, &root)?;
+    change(&run, root).map_err(|error| run.ended(error))?;
+    Ok(run.report(None))
+}
+
+/// Changes what is in place.
+fn change(run: &Run<'_>, root: Entry) -> Result<(), RestoreError> {
+    let mut walker = Walker::new(run, prefix(run.input)?);
     let own_meta = !matches!(root.node, Node::Dir { partial: true, .. });
     walker.start(DirNode::root(b"/".to_vec()), root, None, State::Existing, own_meta)?;
     walker.walk()?;
     if let Some(finish) = walker.root_finish.take() {
         run.finish_dir(&finish)?;
     }
-    Ok(run.report(None))
+    Ok(())
 }
 
 fn path_error(error: crate::tree::walk::WalkError) -> RestoreError {
