@@ -9,7 +9,7 @@ use super::run::Run;
 use super::staging::Staging;
 use crate::base::id::{ChunkId, ContentHash};
 use crate::format::content::ChunkRef;
-use crate::format::tree::{Meta, Stretch};
+use crate::format::tree::{Entry, Meta, Stretch};
 use crate::host::fs::Stat;
 use crate::store::accelerator::Location;
 
@@ -41,6 +41,8 @@ pub(super) struct FileJob {
     pub(super) there: Option<Box<Stat>>,
     /// Whether anything stands in its place.
     pub(super) replaces: bool,
+    /// Whether its directory was there before this run, and may hand attributes on.
+    pub(super) guest: bool,
     /// Chunks of this batch.
     pub(super) uses: u32,
     /// Chunks of this batch that are still to be written.
@@ -69,6 +71,7 @@ impl FileJob {
             staged: None,
             there: None,
             replaces: false,
+            guest: false,
             uses: 0,
             left: AtomicU32::new(0),
             last: true,
@@ -151,11 +154,14 @@ impl Use {
 /// A further name of an inode.
 pub(super) struct LinkJob {
     pub(super) node: Arc<DirNode>,
-    pub(super) name: Vec<u8>,
+    /// All of it, for where no link can be made.
+    pub(super) entry: Box<Entry>,
     /// The first name of the inode.
     pub(super) first: (Arc<DirNode>, Vec<u8>),
     pub(super) staging: Option<Arc<Staging>>,
     pub(super) replaces: bool,
+    /// Whether the directory was there before this run.
+    pub(super) guest: bool,
 }
 
 /// A directory whose content is complete once the batch is.
@@ -173,6 +179,8 @@ pub(super) struct Batch {
     pub(super) uses: Vec<Use>,
     pub(super) links: Vec<LinkJob>,
     pub(super) finish: Vec<Finish>,
+    /// Files of the batch before that could not be restored in place.
+    pub(super) failed: Vec<(Arc<DirNode>, Vec<u8>)>,
 }
 
 impl Batch {
@@ -260,6 +268,11 @@ impl Run<'_> {
             });
             let cleared = self.clear_failed(&batch.jobs);
             written.and(cleared)?;
+            if self.in_place {
+                let failed = batch.jobs.iter().filter(|job| job.has_failed());
+                batch.failed =
+                    failed.map(|job| (Arc::clone(&job.node), job.name.clone())).collect();
+            }
             self.make_links(&batch.links)?;
         }
         for finish in batch.finish.drain(..) {
@@ -286,7 +299,7 @@ impl Run<'_> {
         }
         for link in &batch.links {
             let action = if link.replaces { Replace } else { Create };
-            self.plan(action, link.node.path_of(&link.name), 0);
+            self.plan(action, link.node.path_of(&link.entry.name), 0);
         }
     }
 

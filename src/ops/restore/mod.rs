@@ -11,8 +11,10 @@
 //! holds a mark, and a source a staging directory with what was replaced, until all is done; the
 //! same command goes on from wherever a run ended.
 
+mod apart;
 mod attributes;
 mod batch;
+mod chunks;
 mod error;
 mod existing;
 mod finish;

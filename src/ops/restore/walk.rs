@@ -305,10 +305,8 @@ impl<'r, 'a> Walker<'r, 'a> {
     pub(super) fn make_unmade(&mut self) -> Result<bool, RestoreError> {
         let from = self.stack.iter().rposition(|f| f.state != State::Unmade).map_or(0, |at| at + 1);
         for at in from..self.stack.len() {
-            let guest = at
-                .checked_sub(1)
-                .and_then(|p| self.stack.get(p))
-                .is_some_and(|p| p.state == State::Existing || p.node.parent().is_none());
+            let guest =
+                at.checked_sub(1).and_then(|p| self.stack.get(p)).is_some_and(Frame::hands_on);
             let run = self.run;
             let frame = &mut self.stack[at];
             frame.state = State::Fresh;
