@@ -2,6 +2,7 @@
 //! and compared entry by entry: content, attributes and holes.
 
 mod in_place;
+mod safety;
 mod site;
 mod target;
 
