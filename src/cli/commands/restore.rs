@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::base::id::ManifestId;
-use crate::base::path::{from_bytes, printable};
+use crate::base::path::{bytes, from_bytes, printable};
 use crate::cli::args::{NameMap, Ref, RestoreArgs};
 use crate::cli::exit::{CliError, Exit, Kind};
 use crate::cli::fault;
 use crate::cli::global::Context;
+use crate::format::manifest::SourceRecord;
 use crate::host::machine;
 use crate::host::signal::Interrupt;
 use crate::host::users::SystemOwners;
@@ -130,20 +131,25 @@ fn left_databases(context: &Context, args: &RestoreArgs, snapshot: &Snapshot) ->
         "the database is left as it is: rows about bundles and applications will not fit the \
          restored files, and what its key encrypts may be lost",
     );
-    let sources = snapshot.body().sources.iter();
-    let sqlite = sources.filter(|s| s.roles.iter().any(|role| role == "sqlite"));
-    for path in sqlite.filter_map(|s| s.path.as_ref()) {
-        match std::str::from_utf8(&path.0) {
-            Ok(path) => left.globs.push(format!("{}/*.db*", literal(path))),
-            // No glob can say it.
-            Err(_) => {
-                let shown = printable(&path.0);
-                context.said.warn(&format!("{shown} is not UTF-8: all of it is left as it is"));
-                left.kept.push(from_bytes(&path.0).to_owned());
+    left.add(&snapshot.body().sources);
+    for path in &left.kept {
+        let shown = printable(bytes(path));
+        context.said.warn(&format!("{shown} is not UTF-8: all of it is left as it is"));
+    }
+    left
+}
+
+impl Databases {
+    fn add(&mut self, sources: &[SourceRecord]) {
+        let sqlite = sources.iter().filter(|s| s.roles.iter().any(|role| role == "sqlite"));
+        for path in sqlite.filter_map(|s| s.path.as_ref()) {
+            match std::str::from_utf8(&path.0) {
+                Ok(path) => self.globs.push(format!("{}/*.db*", literal(path))),
+                // No glob can say it.
+                Err(_) => self.kept.push(from_bytes(&path.0).to_owned()),
             }
         }
     }
-    left
 }
 
 fn not_opened(error: &RecordError) -> CliError {
@@ -165,13 +171,42 @@ fn failed(context: &Context, error: &RestoreError) -> CliError {
             for problem in &report.problems {
                 context.said.warn(&format!("{}: {}", printable(&problem.path), problem.error));
             }
-            CliError::from_error(Kind::Damage, error)
-                .hint("--exclude leaves damaged paths as they are and restores the rest")
+            let shown = CliError::from_error(Kind::Damage, error);
+            match report.target {
+                Some(_) => shown,
+                None => shown.hint("--exclude leaves damaged paths as they are"),
+            }
         }
         RestoreError::Read(read) => fault::read(read),
         RestoreError::NoSpace { .. } => CliError::from_error(Kind::Failed, error)
             .hint("free some space and give the same command again: it goes on"),
         RestoreError::Interrupted { .. } => CliError::from_error(Kind::Interrupted, error),
         _ => CliError::from_error(Kind::Failed, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::control::HexBytes;
+
+    #[test]
+    fn databases_are_left_by_their_paths_alone() {
+        let source = |role: &str, path: &[u8]| SourceRecord {
+            roles: vec![role.into()],
+            path: Some(HexBytes(path.to_vec())),
+            database: None,
+            setting: None,
+            bytes: 0,
+            dir: true,
+        };
+        let mut left = Databases::default();
+        left.add(&[
+            source("sqlite", b"/a [1]*/db"),
+            source("sqlite", b"/odd-\xff"),
+            source("data-dir", b"/data"),
+        ]);
+        assert_eq!(left.globs, ["/a\\ \\[1\\]\\*/db/*.db*"]);
+        assert_eq!(left.kept, [from_bytes(b"/odd-\xff")]);
     }
 }
