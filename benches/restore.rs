@@ -119,6 +119,7 @@ fn main() {
             target: Target::Directory(target.clone()),
             include: vec![],
             exclude: vec![],
+            kept: vec![],
             delete: false,
             keep_extra: false,
             numeric_ids: false,

@@ -352,6 +352,7 @@ fn manifest_body() -> manifest::ManifestBody {
             dir: true,
         }],
         excludes: vec![],
+        left_out: vec![],
         mounts: vec![manifest::MountRecord { path: hex(), fs_type: String::new(), crossed: true }],
         root: hex(),
         owners: manifest::Owners::default(),

@@ -38,12 +38,16 @@ impl Place {
     }
 
     fn cabk(&self, args: &[&str]) -> Output {
+        self.cabk_with(args, &self.path("repo"))
+    }
+
+    fn cabk_with(&self, args: &[&str], repository: &Path) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cabk"));
         command
             .args(args)
             .env_clear()
             .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
-            .env("CABK_REPO", self.path("repo"))
+            .env("CABK_REPO", repository)
             .env("CABK_STATE_DIR", self.path("state"))
             .env("CABK_CACHE_DIR", self.path("cache"))
             .env("CABK_CONFIG", self.config());
@@ -119,4 +123,26 @@ fn a_hot_journal_does_not_survive_the_database_it_belongs_to() {
 #[test]
 fn a_wal_does_not_survive_the_database_it_belongs_to() {
     over_a_killed_writer("wal", "-wal");
+}
+
+#[test]
+fn the_repository_and_what_cabk_keeps_outlast_a_restore_from_a_copy() {
+    let place = Place::new();
+    let top = place.dir.path().to_str().unwrap();
+    std::fs::write(place.path("data/file"), "kept").unwrap();
+    place.cabk(&["snapshot", "--path", top, "--site-name", "s"]);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let copy = elsewhere.path().join("copy");
+    let copied = Command::new("cp").arg("-a").arg(place.path("repo")).arg(&copy).status().unwrap();
+    assert!(copied.success());
+    std::fs::write(place.path("data/file"), "newer").unwrap();
+    std::fs::write(place.path("extra"), "too much").unwrap();
+    place.cabk_with(&["--site-name", "s", "restore", "latest", "--in-place"], &copy);
+    assert_eq!(std::fs::read_to_string(place.path("data/file")).unwrap(), "kept");
+    assert!(!place.path("extra").exists());
+    assert!(place.path("state").read_dir().unwrap().next().is_some());
+    assert!(place.path("cache").exists());
+    // Both are whole: neither is an extra of the other's snapshot.
+    place.cabk(&["check", "--read-data"]);
+    place.cabk_with(&["check", "--read-data"], &copy);
 }

@@ -110,6 +110,15 @@ impl Nodes {
             [] => config.nodes.as_slice(),
             typed => typed,
         };
+        Self::named(context, names)
+    }
+
+    /// Those of a list; none at all is this machine.
+    ///
+    /// # Errors
+    /// As [`Self::chosen`].
+    pub fn named(context: &Context, names: &[String]) -> Result<Self, CliError> {
+        let config = &context.loaded.config.service;
         let mut nodes = Self { sudo: config.node_sudo, ..Self::local() };
         for name in names {
             let address: NodeAddress =

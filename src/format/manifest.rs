@@ -186,6 +186,10 @@ pub struct ManifestBody {
     pub sources: Vec<SourceRecord>,
     /// Exclusions in force, as given.
     pub excludes: Vec<String>,
+    /// Paths that were left out whatever was asked for: the repository, and cabk's own cache and
+    /// state. Manifests of older versions say nothing of them.
+    #[serde(default)]
+    pub left_out: Vec<HexBytes>,
     /// Mounts met in sources.
     pub mounts: Vec<MountRecord>,
     /// The entry of `/`, encoded (`format::tree`).

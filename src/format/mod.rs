@@ -2,6 +2,7 @@
 //! `base::limits` and gives an error, never a panic, for whatever bytes it meets (invariant 8).
 //! `docs/format.md` is the normative text.
 
+pub mod acl;
 pub mod content;
 pub mod control;
 pub mod header;

@@ -390,6 +390,8 @@ impl<'a> Engine<'a> {
     pub(super) fn finish(mut self) -> Result<(Seen, FirstLook), IntakeError> {
         self.finish_first_look();
         for hand in self.hands {
+            self.seen.users.extend(hand.streamer.users);
+            self.seen.groups.extend(hand.streamer.groups);
             hand.worker.finish()?;
         }
         self.looker.reader.accelerator().flush_dirs()?;

@@ -69,6 +69,7 @@ pub(super) fn meta(
     for (what, kind) in &attributes.unread {
         remarks.problems.push(format!("{what} could not be read: {kind}"));
     }
+    streamer.acls(&attributes.xattrs);
     let encoded = encode_xattrs(&attributes.xattrs);
     let xattrs = if encoded.len() <= limits::INLINE_XATTR_MAX {
         Xattrs::Inline(attributes.xattrs)

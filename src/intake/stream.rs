@@ -1,9 +1,11 @@
 //! Cutting a stream into chunks and keeping them.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use super::scan::time_is_over;
 use crate::base::id::{ChunkId, ContentHash};
+use crate::format::acl::{self, Who};
 use crate::format::content::{ChunkRef, Content};
 use crate::format::pack::{ChunkKind, Class};
 use crate::host::signal::Interrupt;
@@ -38,13 +40,18 @@ pub(super) struct Streamer<'a> {
     buffer: Vec<u8>,
     over: &'a (dyn Fn() -> bool + Sync),
     interrupt: &'a Interrupt,
+    /// Users that ACLs name.
+    pub(super) users: BTreeSet<u32>,
+    /// Groups that ACLs name.
+    pub(super) groups: BTreeSet<u32>,
 }
 
 impl<'a> Streamer<'a> {
     /// A streamer that reads on only while the time is not over and nobody asked for the end: a
     /// single file may take longer than a service may be stopped.
     pub(super) fn new(over: &'a (dyn Fn() -> bool + Sync), interrupt: &'a Interrupt) -> Self {
-        Self { buffer: Vec::new(), over, interrupt }
+        let (users, groups) = Default::default();
+        Self { buffer: Vec::new(), over, interrupt, users, groups }
     }
 
     fn may_go_on(&self) -> Result<(), StreamError> {
@@ -52,6 +59,17 @@ impl<'a> Streamer<'a> {
             return Err(StreamError::Read(io::ErrorKind::Interrupted.into()));
         }
         if (self.over)() { Err(StreamError::Read(time_is_over())) } else { Ok(()) }
+    }
+
+    /// Remembers whom the ACLs among these attributes name: they are owners like others.
+    pub(super) fn acls(&mut self, xattrs: &[(Vec<u8>, Vec<u8>)]) {
+        let acls = xattrs.iter().filter(|(name, _)| acl::is_acl(name));
+        for who in acls.flat_map(|(_, value)| acl::named(value)) {
+            match who {
+                Who::User(uid) => self.users.insert(uid),
+                Who::Group(gid) => self.groups.insert(gid),
+            };
+        }
     }
 
     /// Keeps all bytes that `read` gives (0 at the end; any number before). `size` is what is

@@ -387,7 +387,8 @@ impl Wanted {
 }
 
 /// A path as a pattern that matches it and nothing else.
-fn literal(path: &str) -> String {
+#[must_use]
+pub fn literal(path: &str) -> String {
     let special = |c: char| "\\*?[]{}!# ".contains(c);
     path.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect()
 }

@@ -18,6 +18,11 @@ use crate::host::signal::Interrupt;
 
 /// Time between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
+/// The shortest time between two tries.
+const SHORT_PAUSE: Duration = Duration::from_millis(5);
+
+/// Time for a child of a dead holder to become its own program.
+const LATE_CHILD: Duration = Duration::from_secs(5);
 
 /// Bytes of a lock file that are looked at: it only names its holder.
 const HOLDER_BYTES: u64 = 200;
@@ -82,9 +87,15 @@ impl SiteLock {
                 return Err(LockError::Interrupted);
             }
             if waited >= wait {
-                return Err(LockError::Busy { holder: holder(&mut file) });
+                let holder = holder(&mut file);
+                // A child that was being made when its parent was killed holds what it inherited
+                // until it becomes its own program.
+                let soon = waited < LATE_CHILD && holder.as_deref().is_some_and(is_gone);
+                if !soon {
+                    return Err(LockError::Busy { holder });
+                }
             }
-            clock.sleep(PAUSE.min(wait.saturating_sub(waited)));
+            clock.sleep(PAUSE.min(wait.saturating_sub(waited).max(SHORT_PAUSE)));
         }
         // For the message of those who have to wait: the lock itself does not need it.
         let text = format!("process {} since {}", std::process::id(), clock.now());
@@ -153,6 +164,13 @@ fn try_lock(file: &File) -> io::Result<bool> {
     }
 }
 
+/// Whether the process that wrote this is not there any more.
+fn is_gone(holder: &str) -> bool {
+    let pid = holder.strip_prefix("process ").and_then(|rest| rest.split(' ').next());
+    let pid = pid.and_then(|digits| digits.parse::<u32>().ok());
+    pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+}
+
 /// What the holder wrote; nothing where it did not come to it.
 fn holder(file: &mut File) -> Option<String> {
     let mut text = Vec::new();
@@ -213,5 +231,16 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(take(10_000).is_some());
+    }
+
+    #[test]
+    fn a_dead_holder_is_told_from_a_living_one() {
+        let own = format!("process {} since 2026-01-01T00:00:00Z", std::process::id());
+        assert!(!is_gone(&own));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        child.wait().unwrap();
+        assert!(is_gone(&format!("process {pid} since 2026-01-01T00:00:00Z")));
+        assert!(!is_gone("nonsense") && !is_gone("process x since y"));
     }
 }

@@ -218,3 +218,31 @@ fn a_file_that_changes_while_it_is_read_makes_a_capture() {
     let kept = inside.bytes(&inside.tree(done.id())[&bytes(&path)]);
     assert!(kept == std::fs::read(&path).unwrap());
 }
+
+#[test]
+fn whom_an_acl_names_is_an_owner_while_the_file_stays() {
+    let Ok(Some(daemon)) = nix::unistd::User::from_name("daemon") else {
+        return skip("this machine has no user daemon");
+    };
+    let world = World::new();
+    let path = world.put("file", "x");
+    let mut acl = vec![2, 0, 0, 0];
+    let number = daemon.uid.as_raw();
+    for (tag, perm, id) in [(1u16, 6u16, u32::MAX), (2, 4, number), (4, 4, u32::MAX)] {
+        acl.extend([&tag.to_le_bytes()[..], &perm.to_le_bytes(), &id.to_le_bytes()].concat());
+    }
+    for tag in [16u16, 32] {
+        acl.extend([&tag.to_le_bytes()[..], &[0, 0, 255, 255, 255, 255]].concat());
+    }
+    let name = "system.posix_acl_access";
+    if let Err(e) = rustix::fs::setxattr(&path, name, &acl, rustix::fs::XattrFlags::empty()) {
+        return skip(&format!("no ACLs here: {e}"));
+    }
+    past_the_grain();
+    for _ in 0..2 {
+        let done = world.snapshot(NONE).expect(0);
+        let inside = world.look();
+        let users = &inside.body(done.id()).owners.users;
+        assert!(users.contains(&(number, "daemon".into())), "{users:?}");
+    }
+}

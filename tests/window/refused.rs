@@ -148,3 +148,43 @@ fn a_restore_in_place_asks_the_commands_whether_the_service_runs() {
     site.script("stop");
     site.world.run(&again).expect(0);
 }
+
+#[test]
+fn a_restore_in_place_and_a_window_keep_out_of_each_others_way() {
+    use cabk::base::time::Timestamp;
+    use cabk::window::intent::{Intent, IntentStore};
+    let site = Site::new();
+    let done = site.snapshot(&[]).expect(0);
+    site.script("stop");
+    let argv = |name: &str| {
+        let (script, top) = (site.path("svc").join(name), site.world.top());
+        format!("{name}_command = [\"sh\", {:?}, {:?}]\n", script.display(), top.display())
+    };
+    let lines: String = ["stop", "start", "status"].map(argv).concat();
+    let with = |more: &str| {
+        site.world.configure(&format!("[service]\n{lines}{more}[site]\nname = \"toy\"\n"));
+    };
+    with("");
+    let again = ["restore", "--json", done.id(), "--in-place"];
+    let windows = site.path("state/windows");
+    let is_lock = |path: &std::path::PathBuf| path.extension().is_some_and(|e| e == "lock");
+    let path = std::fs::read_dir(&windows).unwrap().map(|e| e.unwrap().path()).find(is_lock);
+    let lock = std::fs::File::open(path.unwrap()).unwrap();
+    lock.lock().unwrap();
+    site.world.run(&again).expect(11);
+    lock.unlock().unwrap();
+    let store = IntentStore::open(&site.path("state"));
+    store.write(&Intent::new("toy", Timestamp::EPOCH, Timestamp::EPOCH).unwrap()).unwrap();
+    let refused = site.world.run(&again).expect(22).error().to_string();
+    assert!(refused.contains("cabk window recover"), "{refused}");
+    store.remove("toy").unwrap();
+    with("nodes = [\"local\", \"ssh://root@other\"]\n");
+    let refused = site.world.run(&again).expect(22).error().to_string();
+    assert!(refused.contains("ssh://root@other"), "{refused}");
+    with("");
+    std::fs::write(site.path("svc/status"), "exit 7\n").unwrap();
+    let refused = site.world.run(&again).expect(22).error().to_string();
+    assert!(refused.contains("cannot be told"), "{refused}");
+    std::fs::write(site.path("svc/status"), "exit 3\n").unwrap();
+    site.world.run(&again).expect(0);
+}

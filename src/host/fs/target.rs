@@ -146,6 +146,14 @@ impl TargetDir {
         Ok(TargetFile::new(fd))
     }
 
+    /// Opens a regular file that is there, for reading and for its attributes: an immutable one too.
+    ///
+    /// # Errors
+    /// As [`TargetDir::open_file_rw`].
+    pub fn open_file(&self, name: &[u8]) -> io::Result<TargetFile> {
+        Ok(TargetFile::from(self.dir.file(name)?))
+    }
+
     /// Makes a symbolic link called `name` that says `target`.
     ///
     /// # Errors

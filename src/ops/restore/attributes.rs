@@ -9,9 +9,10 @@ use super::error::OWNER;
 use super::run::Run;
 use crate::base::limits;
 use crate::base::time::Timestamp;
+use crate::format::acl::{self, Who};
 use crate::format::tree::{Meta, Xattrs, decode_xattrs};
 use crate::host::fs::{Attributes, Stat, TargetDir, TargetFile};
-use crate::store::reader::ReadError;
+use crate::store::reader::{ReadError, Reader};
 
 /// Immutable and append-only: no change passes them.
 pub(super) const LOCKING_FLAGS: u32 = 0x10 | 0x20;
@@ -107,23 +108,41 @@ fn is_the_machines(name: &[u8]) -> bool {
 }
 
 /// A list of extended attributes.
-type XattrList<'a> = Cow<'a, [(Vec<u8>, Vec<u8>)]>;
+pub(super) type XattrList<'a> = Cow<'a, [(Vec<u8>, Vec<u8>)]>;
+
+/// The extended attributes of an entry, out of the repository where they are many.
+pub(super) fn xattrs_of<'m>(reader: &Reader, meta: &'m Meta) -> Result<XattrList<'m>, ReadError> {
+    match &meta.xattrs {
+        Xattrs::Inline(list) => Ok(Cow::Borrowed(list)),
+        Xattrs::Content(content) => {
+            let bytes = reader.content(content, limits::XATTR_TOTAL_MAX)?;
+            let id = content.refs.first().map(|r| r.id);
+            let list = decode_xattrs(&bytes).map_err(|source| match id {
+                Some(id) => ReadError::Decode { id, source },
+                None => ReadError::Missing(crate::base::id::ChunkId::from_array([0; 32])),
+            })?;
+            Ok(Cow::Owned(list))
+        }
+    }
+}
 
 impl Run<'_> {
-    /// The extended attributes of an entry, out of the repository where they are many.
+    /// The extended attributes of an entry, ACLs with the owners that they have here.
     fn xattrs<'m>(&self, meta: &'m Meta) -> Result<XattrList<'m>, ReadError> {
-        match &meta.xattrs {
-            Xattrs::Inline(list) => Ok(Cow::Borrowed(list)),
-            Xattrs::Content(content) => {
-                let bytes = self.input.reader.content(content, limits::XATTR_TOTAL_MAX)?;
-                let id = content.refs.first().map(|r| r.id);
-                let list = decode_xattrs(&bytes).map_err(|source| match id {
-                    Some(id) => ReadError::Decode { id, source },
-                    None => ReadError::Missing(crate::base::id::ChunkId::from_array([0; 32])),
-                })?;
-                Ok(Cow::Owned(list))
+        let mut list = xattrs_of(self.input.reader, meta)?;
+        for at in 0..list.len() {
+            let (name, value) = &list[at];
+            let here = |who: Who| match who {
+                Who::User(uid) => self.owners.of(uid, 0).0,
+                Who::Group(gid) => self.owners.of(0, gid).1,
+            };
+            if acl::is_acl(name)
+                && let Some(mapped) = acl::rewrite(value, &here)
+            {
+                list.to_mut()[at].1 = mapped;
             }
         }
+        Ok(list)
     }
 
     /// Gives an inode what the snapshot says. True where something was (or, when it is only tried,
@@ -164,9 +183,7 @@ impl Run<'_> {
         if plan.xattrs || (plan.chown && !xattrs.is_empty()) {
             self.apply_xattrs(on, &xattrs, before.attributes, path);
         }
-        if let Some(project) = meta.project.filter(|_| plan.project)
-            && on.set_project(project).is_err()
-        {
+        if plan.project && on.set_project(meta.project.unwrap_or(0)).is_err() {
             self.counts.project_lost();
         }
         // Unlocking and the flags of the file system may have moved no time; the rest does not.
@@ -175,13 +192,19 @@ impl Run<'_> {
         {
             failed("time", &e);
         }
-        if let Some(flags) = meta.flags.filter(|_| plan.flags || unlocked) {
+        if let Some(flags) = plan.to_flags.filter(|_| plan.flags || unlocked) {
             let held = if before.hold_locks { LOCKING_FLAGS } else { 0 };
             if let Err(e) = on.set_flags(flags & !held) {
                 failed("inode flags", &e);
             }
         }
         Ok(true)
+    }
+
+    /// Whether [`Run::apply`] would change anything.
+    pub(super) fn would_change(&self, meta: &Meta, before: &Before<'_>) -> Result<bool, ReadError> {
+        let xattrs = self.xattrs(meta)?;
+        Ok(self.plan_attributes(meta, before, &xattrs).any())
     }
 
     /// Gives the owner and the group; where only root may, at least a group of one's own.
@@ -206,7 +229,11 @@ impl Run<'_> {
             self.counts.owner_by_number();
         }
         let (stat, had) = (before.stat, before.attributes);
-        let had_flags = had.and_then(|a| a.flags).unwrap_or(0);
+        let flags = had.and_then(|a| a.flags);
+        let had_flags = flags.unwrap_or(0);
+        // No flags in the snapshot are none here, too; but what only an empty inode can be given
+        // cannot be taken from it either.
+        let to_flags = meta.flags.or(flags.map(|f| f & (NO_COW_FLAG | CASEFOLD_FLAG)));
         Plan {
             uid,
             gid,
@@ -221,11 +248,15 @@ impl Run<'_> {
                 None => !xattrs.is_empty(),
             },
             times: had.is_none() || stat.mtime != meta.mtime,
-            flags: meta.flags.is_some_and(|f| match had {
+            to_flags,
+            flags: to_flags.is_some_and(|f| match had {
                 Some(_) => f != had_flags,
                 None => f != 0,
             }),
-            project: meta.project.is_some_and(|p| had.is_none_or(|h| h.project != Some(p))),
+            project: match had {
+                Some(had) => had.project != meta.project,
+                None => meta.project.is_some(),
+            },
         }
     }
 
@@ -262,6 +293,8 @@ struct Plan {
     gid: u32,
     /// The flags that it has.
     had_flags: u32,
+    /// The flags that it gets; `None` where there are none.
+    to_flags: Option<u32>,
     chown: bool,
     chmod: bool,
     xattrs: bool,

@@ -9,7 +9,7 @@ use super::run::Run;
 use super::staging::Staging;
 use crate::base::id::{ChunkId, ContentHash};
 use crate::format::content::ChunkRef;
-use crate::format::tree::{Meta, Stretch};
+use crate::format::tree::{Entry, Meta, Stretch};
 use crate::host::fs::Stat;
 use crate::store::accelerator::Location;
 
@@ -41,6 +41,8 @@ pub(super) struct FileJob {
     pub(super) there: Option<Box<Stat>>,
     /// Whether anything stands in its place.
     pub(super) replaces: bool,
+    /// Whether its directory was there before this run, and may hand attributes on.
+    pub(super) guest: bool,
     /// Chunks of this batch.
     pub(super) uses: u32,
     /// Chunks of this batch that are still to be written.
@@ -69,6 +71,7 @@ impl FileJob {
             staged: None,
             there: None,
             replaces: false,
+            guest: false,
             uses: 0,
             left: AtomicU32::new(0),
             last: true,
@@ -141,14 +144,24 @@ pub(super) struct Use {
     pub(super) offset: u64,
 }
 
+impl Use {
+    /// The order in which blocks are read, and files written out of each.
+    fn order(&self) -> (u32, u16, u32, u32, u64) {
+        (self.at.pack, self.at.block, self.at.offset, self.file, self.offset)
+    }
+}
+
 /// A further name of an inode.
 pub(super) struct LinkJob {
     pub(super) node: Arc<DirNode>,
-    pub(super) name: Vec<u8>,
+    /// All of it, for where no link can be made.
+    pub(super) entry: Box<Entry>,
     /// The first name of the inode.
     pub(super) first: (Arc<DirNode>, Vec<u8>),
     pub(super) staging: Option<Arc<Staging>>,
     pub(super) replaces: bool,
+    /// Whether the directory was there before this run.
+    pub(super) guest: bool,
 }
 
 /// A directory whose content is complete once the batch is.
@@ -166,6 +179,8 @@ pub(super) struct Batch {
     pub(super) uses: Vec<Use>,
     pub(super) links: Vec<LinkJob>,
     pub(super) finish: Vec<Finish>,
+    /// Files of the batch before that could not be restored in place.
+    pub(super) failed: Vec<(Arc<DirNode>, Vec<u8>)>,
 }
 
 impl Batch {
@@ -245,11 +260,19 @@ impl Run<'_> {
             self.plan_batch(batch);
         } else {
             batch.uses.retain(|u| !jobs[u.file as usize].is_over());
-            let written = self
-                .locate(&batch.jobs, &mut batch.uses)
-                .and_then(|()| self.write(&batch.jobs, &mut batch.uses));
+            let written = self.locate(jobs, &mut batch.uses).and_then(|()| {
+                // What was not found has no place, and must not pass for what lies at the first.
+                batch.uses.retain(|u| !jobs[u.file as usize].is_over());
+                batch.uses.sort_unstable_by_key(Use::order);
+                self.write(jobs, &mut batch.uses)
+            });
             let cleared = self.clear_failed(&batch.jobs);
             written.and(cleared)?;
+            if self.in_place {
+                let failed = batch.jobs.iter().filter(|job| job.has_failed());
+                batch.failed =
+                    failed.map(|job| (Arc::clone(&job.node), job.name.clone())).collect();
+            }
             self.make_links(&batch.links)?;
         }
         for finish in batch.finish.drain(..) {
@@ -276,11 +299,11 @@ impl Run<'_> {
         }
         for link in &batch.links {
             let action = if link.replaces { Replace } else { Create };
-            self.plan(action, link.node.path_of(&link.name), 0);
+            self.plan(action, link.node.path_of(&link.entry.name), 0);
         }
     }
 
-    /// Finds where each chunk lies, and sorts by that.
+    /// Finds where each chunk lies.
     fn locate(&self, jobs: &[FileJob], uses: &mut [Use]) -> Result<(), RestoreError> {
         const SLICE: usize = 2048;
         uses.sort_unstable_by_key(|u| u.id);
@@ -309,8 +332,6 @@ impl Run<'_> {
             }
             Ok(())
         })?;
-        drop(slices);
-        uses.sort_unstable_by_key(|u| (u.at.pack, u.at.block, u.at.offset, u.file, u.offset));
         Ok(())
     }
 

@@ -12,7 +12,9 @@ use super::staging::Staging;
 use super::write::Failure;
 use super::{Action, RestoreError};
 use crate::format::tree::Stretch;
-use crate::host::fs::{Attributes, ExtentKind, InodeKind, SourceDir, SourceFile, Stat, TargetDir};
+use crate::host::fs::{
+    Attributes, ExtentKind, InodeKind, SourceDir, SourceFile, Stat, TargetDir, TargetFile,
+};
 
 impl Run<'_> {
     /// Compares what stands in a job's place with it. Where all bytes are equal only attributes are
@@ -20,52 +22,104 @@ impl Run<'_> {
     pub(super) fn compare(&self, job: &FileJob) -> Result<(), RestoreError> {
         let Some(there) = &job.there else { return Ok(()) };
         let path = || job.path();
-        let equal = match self.is_equal(job, there) {
-            Ok(equal) => equal,
+        let found = match self.equal(job, there) {
+            Ok(found) => found,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {
                 self.check()?;
-                false
+                None
             }
             // What cannot be read is replaced.
             Err(e) => {
                 fatal(path(), e)?;
-                false
+                None
             }
         };
-        if !equal {
+        let Some(file) = found else {
             if !self.in_place && !self.input.dry_run {
                 self.out_of_the_way(None, &job.node, &job.name)?;
             }
             return Ok(());
-        }
+        };
         job.set_done();
         add(&self.counts.equal, 1);
         if self.input.verify {
             add(&self.counts.verified, 1);
         }
         self.count_file(job.size, job.size);
-        self.mend(&job.node, &job.name, there, &job.meta, path)?;
+        self.mend_file(job, &file)?;
         if job.is_linked() {
             self.lock_later(&job.node, &job.name, &job.meta);
         }
         Ok(())
     }
 
-    fn is_equal(&self, job: &FileJob, there: &Stat) -> io::Result<bool> {
-        if self.in_place && job.meta.link.is_none() && there.nlink > 1 {
-            // Another name leads to the same inode: what is written there must not show here.
-            return Ok(false);
-        }
+    /// What stands in a job's place, where it is equal to it: open, because a name may lead to
+    /// another inode by the time that attributes are given.
+    fn equal(&self, job: &FileJob, there: &Stat) -> io::Result<Option<TargetFile>> {
         let dir = self.dirs.open(&job.node)?;
-        let file = dir.source().file(&job.name)?;
+        let file = dir.open_file(&job.name)?;
         let now = file.stat()?;
-        if now.size != job.size || !layout_is(&file, &now, job.stretches.as_deref())? {
-            return Ok(false);
+        // Where another name leads to the same inode, what is written there must not show here.
+        let shared = self.in_place && job.meta.link.is_none() && now.nlink > 1;
+        let is = |stat: &Stat| (stat.dev, stat.ino) == (now.dev, now.ino);
+        if shared
+            || !is(there)
+            || now.size != job.size
+            || !layout_is(file.source(), &now, job.stretches.as_deref())?
+            || self.hash_data(file.source(), job)? != *job.hash.as_bytes()
+            || !is(&dir.stat(&job.name)?)
+        {
+            return Ok(None);
         }
-        Ok(self.hash_data(&file, job)? == *job.hash.as_bytes())
+        Ok(Some(file))
     }
 
-    /// Gives a name that stays the attributes of the snapshot.
+    /// Gives a file that stays the attributes of the snapshot.
+    fn mend_file(&self, job: &FileJob, file: &TargetFile) -> Result<(), RestoreError> {
+        let path = || job.path();
+        let attempt = || -> Result<bool, Failure> {
+            let (stat, attributes) = (file.stat()?, file.source().attributes()?);
+            let before = Before {
+                stat: &stat,
+                attributes: Some(&attributes),
+                link: false,
+                hold_locks: job.is_linked(),
+            };
+            Ok(self.apply(On::File(file), &job.meta, &before, &path)?)
+        };
+        self.mended(attempt(), path)
+    }
+
+    fn mended(
+        &self,
+        done: Result<bool, Failure>,
+        path: impl Fn() -> Vec<u8>,
+    ) -> Result<(), RestoreError> {
+        match done {
+            Ok(true) if self.input.dry_run => self.plan(Action::Attributes, path(), 0),
+            Ok(_) => {}
+            Err(Failure::Os(e)) => self.trouble(path(), "attributes", e)?,
+            Err(Failure::Read(e)) => self.damaged([path()], e)?,
+            Err(Failure::Restore(e)) => return Err(e),
+        }
+        Ok(())
+    }
+
+    /// Whether attributes of a name that is neither a file nor a directory differ.
+    pub(super) fn differs(
+        &self,
+        dir: &TargetDir,
+        entry: &crate::format::tree::Entry,
+        stat: &Stat,
+    ) -> Result<bool, Failure> {
+        let attributes = attributes_of(dir, &entry.name, stat)?;
+        let link = stat.kind == InodeKind::Symlink;
+        let before = Before { stat, attributes: Some(&attributes), link, hold_locks: false };
+        Ok(self.would_change(&entry.meta, &before)?)
+    }
+
+    /// Gives a name that is neither a file nor a directory and stays the attributes of the snapshot.
+    /// Not in place: a process that is left could put another inode behind the name.
     pub(super) fn mend(
         &self,
         node: &Arc<DirNode>,
@@ -81,14 +135,7 @@ impl Run<'_> {
             let before = Before { stat, attributes: Some(&attributes), link, hold_locks };
             Ok(self.apply(On::Named(&dir, name), meta, &before, &path)?)
         });
-        match done {
-            Ok(true) if self.input.dry_run => self.plan(Action::Attributes, path(), 0),
-            Ok(_) => {}
-            Err(Failure::Os(e)) => self.trouble(path(), "attributes", e)?,
-            Err(Failure::Read(e)) => self.damaged([path()], e)?,
-            Err(Failure::Restore(e)) => return Err(e),
-        }
-        Ok(())
+        self.mended(done, path)
     }
 
     /// Takes a name out of the way: into the staging directory, or, without one, away.

@@ -18,10 +18,10 @@ impl Run<'_> {
     pub(super) fn make_links(&self, links: &[LinkJob]) -> Result<(), RestoreError> {
         for link in links {
             self.check()?;
-            let path = || link.node.path_of(&link.name);
+            let path = || link.node.path_of(&link.entry.name);
             match self.make_link(link) {
                 Ok(()) => self.count_file(0, 0),
-                Err(Failure::Os(e)) => self.trouble(path(), "hard link", e)?,
+                Err(Failure::Os(e)) => self.unlinked(link, e)?,
                 Err(Failure::Read(e)) => self.damaged([path()], e)?,
                 Err(Failure::Restore(e)) => return Err(e),
             }
@@ -35,24 +35,24 @@ impl Run<'_> {
         let first = from.stat(first_name)?;
         let dir = self.dirs.open(&link.node)?;
         if link.replaces
-            && let Ok(there) = dir.stat(&link.name)
+            && let Ok(there) = dir.stat(&link.entry.name)
         {
             if (there.dev, there.ino) == (first.dev, first.ino) {
                 return Ok(());
             }
             if link.staging.is_none() {
-                self.out_of_the_way(None, &link.node, &link.name)?;
+                self.out_of_the_way(None, &link.node, &link.entry.name)?;
             }
         }
         let Some(staging) = &link.staging else {
             return Ok(unlocked(&from, first_name, || {
-                from.hard_link(first_name, &dir, &link.name)
+                from.hard_link(first_name, &dir, &link.entry.name)
             })?);
         };
         staging.ensure(&self.dirs)?;
         let (aside, temp) = (self.dirs.open(staging.node())?, staging.free_name());
         unlocked(&from, first_name, || from.hard_link(first_name, &aside, &temp))?;
-        self.swap(staging, &temp, &link.node, &link.name)
+        self.swap(staging, &temp, &link.node, &link.entry.name)
     }
 
     /// Ends a directory now, or at the very end where its mode would lock this process out.

@@ -66,6 +66,12 @@ impl Frame {
         self.taken
     }
 
+    /// Whether what is made in it may get attributes from it: an operator's own directory, and one
+    /// that has its attributes already.
+    pub(super) fn hands_on(&self) -> bool {
+        self.state == State::Existing || self.node.parent().is_none()
+    }
+
     /// The name is not there any more.
     pub(super) fn lose(&mut self, name: &[u8]) {
         if let Ok(at) = self.names.binary_search_by(|(n, _)| n.as_slice().cmp(name)) {

@@ -4,40 +4,22 @@
 use std::io;
 use std::sync::Arc;
 
-use super::attributes::{Before, On};
-use super::batch::{FileJob, LinkJob, Walked};
-use super::frame::State;
+use super::batch::{FileJob, LinkJob};
+use super::chunks::Ended;
+use super::frame::{Frame, State};
 use super::place::DirNode;
 use super::run::add;
 use super::walk::Walker;
 use super::write::Failure;
 use super::{Action, RestoreError};
-use crate::base::limits;
-use crate::format::DecodeError;
 use crate::format::content::{ChunkRef, Content};
 use crate::format::pack::ChunkKind;
-use crate::format::tree::{
-    Entry, Layout, Meta, Node, Stretch, StretchMap, data_len, decode_stretches,
-};
+use crate::format::tree::{Entry, Layout, Meta, Node, StretchMap};
 use crate::host::fs::{InodeKind, SourceDir, Stat, TargetDir};
 use crate::store::cut::SQLITE_MAGIC;
-use crate::store::reader::ReadError;
 
 /// What SQLite keeps beside a database.
 const COMPANIONS: [&[u8]; 3] = [b"-wal", b"-shm", b"-journal"];
-
-/// What ended the reading of a content's list.
-enum Ended {
-    Read(ReadError),
-    Restore(RestoreError),
-    Enough,
-}
-
-impl From<ReadError> for Ended {
-    fn from(error: ReadError) -> Self {
-        Self::Read(error)
-    }
-}
 
 impl Walker<'_, '_> {
     /// Restores what is no directory, in the top directory.
@@ -57,8 +39,18 @@ impl Walker<'_, '_> {
                 }
             };
         }
+        if there.is_some_and(|stat| stat.kind == InodeKind::Dir)
+            && self.holds_kept(&node, &entry.name)?
+        {
+            self.run.problems.note(node.path_of(&entry.name), "is left: something in it is kept");
+            return Ok(());
+        }
+        let Some(state) = self.stack.last().map(|frame| frame.state) else { return Ok(()) };
+        if state == State::Existing && !self.after_its_database(&node, &entry.name)? {
+            return Ok(());
+        }
         if let Node::File { content, layout, .. } = &entry.node
-            && frame.state == State::Existing
+            && state == State::Existing
         {
             self.clear_companions(&entry.name, content, layout)?;
         }
@@ -67,10 +59,11 @@ impl Walker<'_, '_> {
             if let Some(first) = self.groups.get(&group) {
                 let link = LinkJob {
                     node: Arc::clone(&node),
-                    name: entry.name,
+                    entry: Box::new(entry),
                     first: first.clone(),
                     staging: self.staging_where_needed(),
                     replaces: there.is_some(),
+                    guest: self.stack.last().is_none_or(Frame::hands_on),
                 };
                 self.batch.links.push(link);
                 return Ok(());
@@ -97,11 +90,12 @@ impl Walker<'_, '_> {
     ) -> Result<(), RestoreError> {
         let Node::File { size, content, hash, layout } = entry.node else { return Ok(()) };
         let mut job = FileJob::new(node, entry.name, entry.meta, size, hash);
-        match self.stretches(&layout, size, &content) {
+        match self.run.stretches(&layout, size, &content) {
             Ok(stretches) => job.stretches = stretches,
             Err(error) => return self.run.damaged([job.path()], error),
         }
         job.replaces = there.is_some();
+        job.guest = self.stack.last().is_none_or(Frame::hands_on);
         let staging = self.staging_where_needed();
         let staged = staging.is_some();
         job.staged = staging.map(|staging| {
@@ -125,7 +119,7 @@ impl Walker<'_, '_> {
             }
         }
         self.batch.jobs.push(job);
-        self.chunks(&content)
+        self.run.chunks(&mut self.batch, &content)
     }
 
     /// Whether an inode with several names can be the one that the snapshot means.
@@ -138,71 +132,6 @@ impl Walker<'_, '_> {
         }
     }
 
-    fn stretches(
-        &self,
-        layout: &Layout,
-        size: u64,
-        content: &Content,
-    ) -> Result<Option<Box<[Stretch]>>, ReadError> {
-        match layout {
-            Layout::Dense => Ok(None),
-            Layout::Sparse { map: StretchMap::Inline(list), .. } => {
-                Ok(Some(list.as_slice().into()))
-            }
-            Layout::Sparse { map: StretchMap::Content(map), .. } => {
-                let bytes = self.run.input.reader.content(map, limits::EXTENT_MAP_MAX)?;
-                let wrong = |source| match map.refs.first() {
-                    Some(chunk) => ReadError::Decode { id: chunk.id, source },
-                    None => ReadError::Missing(crate::base::id::ChunkId::from_array([0; 32])),
-                };
-                let list = decode_stretches(&bytes, size).map_err(wrong)?;
-                if data_len(&list) != content.len() {
-                    return Err(wrong(DecodeError::Invalid { what: "file layout" }));
-                }
-                Ok(Some(list.into()))
-            }
-        }
-    }
-
-    /// Plans the chunks of the newest job; a long file goes through several batches.
-    fn chunks(&mut self, content: &Content) -> Result<(), RestoreError> {
-        let (mut offset, mut walked) = (0, Walked::default());
-        let reader = self.run.input.reader;
-        let ended = reader.data_chunks(content, &mut |chunk: ChunkRef| -> Result<(), Ended> {
-            if self.batch.is_full() {
-                self.flush_within_file().map_err(Ended::Restore)?;
-            }
-            match self.batch.jobs.last() {
-                Some(job) if !job.has_failed() => {
-                    self.batch.push(chunk, &mut offset, &mut walked);
-                    Ok(())
-                }
-                _ => Err(Ended::Enough),
-            }
-        });
-        match ended {
-            Ok(()) | Err(Ended::Enough) => Ok(()),
-            Err(Ended::Restore(error)) => Err(error),
-            Err(Ended::Read(error)) => {
-                let job = self.batch.jobs.last().filter(|job| job.fail());
-                let path = job.map(FileJob::path);
-                self.run.damaged(path, error)
-            }
-        }
-    }
-
-    fn flush_within_file(&mut self) -> Result<(), RestoreError> {
-        self.run.check()?;
-        if let Some(job) = self.batch.jobs.last_mut() {
-            job.last = false;
-        }
-        self.run.do_batch(&mut self.batch)?;
-        if let Some(job) = self.batch.jobs.last_mut() {
-            job.last = true;
-        }
-        Ok(())
-    }
-
     fn special(
         &mut self,
         entry: &Entry,
@@ -212,10 +141,20 @@ impl Walker<'_, '_> {
         let run = self.run;
         let path = || node.path_of(&entry.name);
         if let Some(stat) = there {
-            let same = run.dirs.open(node).is_ok_and(|dir| is_same(&dir, entry, stat))
-                && (entry.meta.link.is_some() || stat.nlink == 1)
-                && self.may_stay(&entry.meta, stat);
-            if same {
+            let dir = run.dirs.open(node).ok().filter(|dir| is_same(dir, entry, stat));
+            let same =
+                (entry.meta.link.is_some() || stat.nlink == 1) && self.may_stay(&entry.meta, stat);
+            // In place it is made anew where an attribute differs: by its name alone nobody can
+            // hold on to it.
+            let anew = |dir: &TargetDir| run.differs(dir, entry, stat).unwrap_or(true);
+            let in_place = run.in_place && !run.input.dry_run;
+            if let Some(dir) = dir.filter(|dir| same && !(in_place && anew(dir))) {
+                drop(dir);
+                if in_place {
+                    add(&run.counts.equal, 1);
+                    run.count_file(0, 0);
+                    return Ok(());
+                }
                 add(&run.counts.equal, 1);
                 run.count_file(0, 0);
                 return run.mend(node, &entry.name, stat, &entry.meta, path);
@@ -226,25 +165,11 @@ impl Walker<'_, '_> {
             return Ok(());
         }
         let staging = self.staging_where_needed();
+        let guest = self.stack.last().is_none_or(Frame::hands_on);
         if there.is_some() && staging.is_none() {
             self.displace(node, None, &entry.name, Action::Replace)?;
         }
-        let made = match &staging {
-            None => run
-                .dirs
-                .open(node)
-                .map_err(Failure::from)
-                .and_then(|dir| self.make_special(&dir, &entry.name, entry, &path)),
-            Some(staging) => {
-                let temp = staging.free_name();
-                staging
-                    .ensure(&run.dirs)
-                    .and_then(|()| run.dirs.open(staging.node()))
-                    .map_err(Failure::from)
-                    .and_then(|dir| self.make_special(&dir, &temp, entry, &path))
-                    .and_then(|()| run.swap(staging, &temp, node, &entry.name))
-            }
-        };
+        let made = run.put_special(entry, node, staging.as_ref(), guest);
         match made {
             Ok(()) => run.count_file(0, 0),
             Err(Failure::Os(e)) => run.trouble(path(), "cannot be restored", e)?,
@@ -254,27 +179,31 @@ impl Walker<'_, '_> {
         Ok(())
     }
 
-    fn make_special(
-        &self,
-        dir: &TargetDir,
+    /// In place, what SQLite keeps beside a database comes only when the database is there: an end
+    /// in between must not leave the snapshot's log beside an older one, which SQLite would play
+    /// into it. False where the database could not be restored.
+    fn after_its_database(
+        &mut self,
+        node: &Arc<DirNode>,
         name: &[u8],
-        entry: &Entry,
-        path: &dyn Fn() -> Vec<u8>,
-    ) -> Result<(), Failure> {
-        let mode = 0o600;
-        match &entry.node {
-            Node::Symlink { target } => dir.symlink(target, name)?,
-            Node::Fifo => dir.mknod(name, InodeKind::Fifo, mode, (0, 0))?,
-            Node::Socket => dir.socket(name)?,
-            Node::CharDevice { rdev } => dir.mknod(name, InodeKind::CharDevice, mode, *rdev)?,
-            Node::BlockDevice { rdev } => dir.mknod(name, InodeKind::BlockDevice, mode, *rdev)?,
-            Node::File { .. } | Node::Dir { .. } => return Ok(()),
+    ) -> Result<bool, RestoreError> {
+        let base = COMPANIONS.iter().find_map(|suffix| name.strip_suffix(*suffix));
+        let Some(base) = base.filter(|_| self.run.in_place && !self.run.input.dry_run) else {
+            return Ok(true);
+        };
+        let batch = &self.batch;
+        let is_base = |at: &Arc<DirNode>, name: &[u8]| Arc::ptr_eq(at, node) && name == base;
+        if batch.jobs.iter().any(|job| is_base(&job.node, &job.name))
+            || batch.links.iter().any(|link| is_base(&link.node, &link.entry.name))
+        {
+            self.run.do_batch(&mut self.batch)?;
         }
-        let stat = dir.stat(name)?;
-        let link = matches!(entry.node, Node::Symlink { .. });
-        let before = Before { stat: &stat, attributes: None, link, hold_locks: false };
-        self.run.apply(On::Named(dir, name), &entry.meta, &before, path)?;
-        Ok(())
+        if self.batch.failed.iter().any(|(at, name)| is_base(at, name)) {
+            let said = "is left out: the database that it belongs to could not be restored";
+            self.run.problems.note(node.path_of(name), said);
+            return Ok(false);
+        }
+        Ok(true)
     }
 
     /// Takes away what an older database left beside the place of this one: SQLite would play an old

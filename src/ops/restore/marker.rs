@@ -12,6 +12,9 @@ use crate::host::fs::{SourceFile, TargetDir};
 /// The mark's name: written first, removed last.
 pub(super) const NAME: &[u8] = b".cabk-restore.json";
 
+/// The mark while it is written. Nothing else is made before it has its name.
+const NEW: &[u8] = b".cabk-restore.json.new";
+
 /// Bytes of a mark at most.
 const MAX: usize = 64 << 10;
 
@@ -52,18 +55,14 @@ pub(super) fn look(
         return Ok(Found::Empty);
     }
     let shown = printable(shown);
+    // Killed while the mark was written: nothing else was made yet.
+    if names.iter().all(|n| n.name == NEW) {
+        return Ok(Found::Unfinished);
+    }
     if !names.iter().any(|n| n.name == NAME) {
         return Err(RestoreError::Refused(format!("{shown} is not empty")));
     }
-    let read = || -> io::Result<Vec<u8>> {
-        let file = dir.source().file(NAME)?;
-        let mut bytes = vec![0; MAX];
-        let len = file.read_at(&mut bytes, 0)?;
-        bytes.truncate(len);
-        Ok(bytes)
-    };
-    let found: Option<Marker> = serde_json::from_slice(&read().map_err(failed)?).ok();
-    match found {
+    match read(dir).map_err(failed)? {
         Some(found) if found == marker(snapshot, subtree) => Ok(Found::Unfinished),
         Some(found) => Err(RestoreError::Refused(format!(
             "{shown} holds an unfinished restore of {}",
@@ -73,25 +72,40 @@ pub(super) fn look(
                 found.snapshot.short()
             }
         ))),
-        // Killed while the mark was written: nothing else was made yet.
-        None if names.len() == 1 => Ok(Found::Unfinished),
+        None if names.iter().all(|n| n.name == NAME || n.name == NEW) => Ok(Found::Unfinished),
         None => Err(RestoreError::Refused(format!("{shown} is not empty"))),
     }
 }
 
-/// Puts the mark, durably.
+/// The mark that is there; `None` where it is not one.
+fn read(dir: &TargetDir) -> io::Result<Option<Marker>> {
+    let file = dir.source().file(NAME)?;
+    let mut bytes = vec![0; MAX];
+    let len = file.read_at(&mut bytes, 0)?;
+    bytes.truncate(len);
+    Ok(serde_json::from_slice(&bytes).ok())
+}
+
+/// Puts the mark, durably. One that is there and says the same stays: at no moment is a directory
+/// that was begun without its mark.
 pub(super) fn put(
     dir: &TargetDir,
     snapshot: &ManifestId,
     subtree: Option<&[u8]>,
 ) -> io::Result<()> {
-    let text = serde_json::to_vec(&marker(snapshot, subtree))?;
-    match dir.unlink(NAME) {
+    let mark = marker(snapshot, subtree);
+    match read(dir) {
+        Ok(Some(found)) if found == mark => return dir.sync_names(),
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    let file = dir.create_file(NAME)?;
-    file.write_at(&text, 0)?;
+    match dir.unlink(NEW) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let file = dir.create_file(NEW)?;
+    file.write_at(&serde_json::to_vec(&mark)?, 0)?;
     file.sync()?;
+    dir.rename(NEW, dir, NAME)?;
     dir.sync_names()
 }

@@ -11,13 +11,16 @@
 //! holds a mark, and a source a staging directory with what was replaced, until all is done; the
 //! same command goes on from wherever a run ended.
 
+mod apart;
 mod attributes;
 mod batch;
+mod chunks;
 mod error;
 mod existing;
 mod finish;
 mod frame;
 mod leaf;
+mod left;
 mod marker;
 mod owners;
 mod place;
@@ -36,7 +39,7 @@ use std::path::PathBuf;
 
 use super::progress::{Progress, Total};
 use crate::base::id::ManifestId;
-use crate::base::path::{bytes, components, is_within, printable};
+use crate::base::path::{bytes, components, printable};
 use crate::format::tree::{Entry, Node};
 use crate::host::fs::TargetDir;
 use crate::host::signal::Interrupt;
@@ -78,6 +81,9 @@ pub struct RestoreInput<'a> {
     pub include: Vec<String>,
     /// The same: not what matches, nor what is below; in place it is left alone.
     pub exclude: Vec<String>,
+    /// Paths of this machine that are left alone in place with all below them: cabk's own cache and
+    /// state, and what the operator keeps.
+    pub kept: Vec<PathBuf>,
     /// Remove what the snapshot does not hold, with a target or globs or a subtree.
     pub delete: bool,
     /// In place, leave what the snapshot does not hold.
@@ -171,11 +177,11 @@ pub fn restore(input: &RestoreInput<'_>) -> Result<RestoreReport, RestoreError> 
     if input.delete && input.keep_extra {
         return Err(RestoreError::Usage("delete and keep-extra contradict each other".into()));
     }
-    let (kept, notes) = left_alone(input);
+    let (kept, notes) = left::alone(input);
     let within = input.subtree.clone().unwrap_or_default();
     let body = input.snapshot.body();
-    let select = Select::new(&input.include, &input.exclude, within, kept)?;
-    let select = select.with_recorded(&body.excludes);
+    let select = Select::new(&input.include, &input.exclude, within, kept.paths)?;
+    let select = select.with_recorded(&body.excludes).with_inodes(kept.inodes, kept.above);
     let rules = OwnerRules {
         here: input.owners,
         numeric: input.numeric_ids,
@@ -203,35 +209,6 @@ pub fn restore(input: &RestoreInput<'_>) -> Result<RestoreReport, RestoreError> 
     Ok(report)
 }
 
-/// Paths that a restore in place never touches: licence state on another machine, and the
-/// repository itself, which is never part of a source.
-fn left_alone(input: &RestoreInput<'_>) -> (Vec<Vec<u8>>, Vec<String>) {
-    let (mut kept, mut notes) = (Vec::new(), Vec::new());
-    if input.target != Target::InPlace {
-        return (kept, notes);
-    }
-    let body = input.snapshot.body();
-    if !input.with_license && body.host != input.host {
-        let licences = body.sources.iter().filter(|s| s.roles.iter().any(|r| r == "license"));
-        for path in licences.filter_map(|s| s.path.as_ref()) {
-            let shown = printable(&path.0);
-            notes.push(format!("{shown} is licence state of {}: left out", body.host));
-            kept.push(path.0.clone());
-        }
-    }
-    if let Some(local) = input.reader.repository().backend().local() {
-        let root = local.root();
-        let root = std::fs::canonicalize(root).unwrap_or_else(|_| root.to_path_buf());
-        let in_source = |s: &crate::format::manifest::SourceRecord| {
-            s.path.as_ref().is_some_and(|p| is_within(bytes(&root), &p.0))
-        };
-        if body.sources.iter().any(in_source) {
-            kept.push(bytes(&root).to_vec());
-        }
-    }
-    (kept, notes)
-}
-
 fn prefix(input: &RestoreInput<'_>) -> Result<u64, RestoreError> {
     let mut drawn = [0; 8];
     input
@@ -254,20 +231,23 @@ fn in_place(
     }
     let dir = TargetDir::open_root(b"/")
         .map_err(|source| RestoreError::Io { path: b"/".to_vec(), source })?;
-    if owners.has_missing() {
-        let (uids, gids) = preflight::owners_used(input.reader, &select, &root)?;
-        owners.require(&uids, &gids)?;
-    }
     let run = Run::new(input, select, Dirs::new(dir), owners);
     preflight::ways(&run, &root)?;
-    let mut walker = Walker::new(&run, prefix(input)?);
+    preflight::whole(&run, &root)?;
+    change(&run, root).map_err(|error| run.ended(error))?;
+    Ok(run.report(None))
+}
+
+/// Changes what is in place.
+fn change(run: &Run<'_>, root: Entry) -> Result<(), RestoreError> {
+    let mut walker = Walker::new(run, prefix(run.input)?);
     let own_meta = !matches!(root.node, Node::Dir { partial: true, .. });
     walker.start(DirNode::root(b"/".to_vec()), root, None, State::Existing, own_meta)?;
     walker.walk()?;
     if let Some(finish) = walker.root_finish.take() {
         run.finish_dir(&finish)?;
     }
-    Ok(run.report(None))
+    Ok(())
 }
 
 fn path_error(error: crate::tree::walk::WalkError) -> RestoreError {

@@ -99,11 +99,6 @@ impl OwnerMap {
         (uid, gid, by_uid || by_gid)
     }
 
-    /// Whether a name is missing here at all.
-    pub(super) fn has_missing(&self) -> bool {
-        !self.users.missing.is_empty() || !self.groups.missing.is_empty()
-    }
-
     /// Refuses where one of the used numbers has a name that is missing here, with what would make
     /// it.
     pub(super) fn require(

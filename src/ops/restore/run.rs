@@ -124,8 +124,21 @@ impl<'a> Run<'a> {
     /// Notes damage of these paths. In place it ends the restore, elsewhere the rest is restored.
     ///
     /// # Errors
-    /// What is no damage, and all damage in place.
+    /// What is no damage, and all damage in place, yet without the report ([`Run::ended`]).
     pub(super) fn damaged(
+        &self,
+        paths: impl IntoIterator<Item = Vec<u8>>,
+        error: ReadError,
+    ) -> Result<(), RestoreError> {
+        self.note_damage(paths, error)?;
+        if self.in_place { self.end_of_damage(RestoreReport::default()) } else { Ok(()) }
+    }
+
+    /// Notes damage of these paths, and goes on.
+    ///
+    /// # Errors
+    /// What is no damage.
+    pub(super) fn note_damage(
         &self,
         paths: impl IntoIterator<Item = Vec<u8>>,
         error: ReadError,
@@ -133,7 +146,11 @@ impl<'a> Run<'a> {
         if !is_damage(&error) {
             return Err(RestoreError::Read(Box::new(error)));
         }
-        let text = chain(&error);
+        let text = match &error {
+            // One sort, however many are missing.
+            ReadError::Missing(_) => "a chunk is missing from the repository".to_owned(),
+            error => chain(error),
+        };
         let mut damage = lock(&self.damage);
         let mut first = None;
         for path in paths {
@@ -146,8 +163,25 @@ impl<'a> Run<'a> {
         {
             damage.first = Some((path, error));
         }
-        drop(damage);
-        if self.in_place { self.end_of_damage(RestoreReport::default()) } else { Ok(()) }
+        Ok(())
+    }
+
+    /// Whether damage was noted.
+    pub(super) fn is_damaged(&self) -> bool {
+        lock(&self.damage).first.is_some()
+    }
+
+    /// An error that ends the restore in place, with all that was found until then.
+    pub(super) fn ended(&self, error: RestoreError) -> RestoreError {
+        match error {
+            RestoreError::Damaged { path, source, .. } => RestoreError::Damaged {
+                path,
+                source,
+                paths: lock(&self.damage).paths,
+                report: Box::new(self.report(None)),
+            },
+            other => other,
+        }
     }
 
     /// The error of a restore that met damage.

@@ -1,11 +1,15 @@
 //! Which paths of the snapshot are restored.
 
+use std::collections::HashSet;
+
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::RestoreError;
+use super::left::Inode;
 use crate::base::path::{components, from_bytes, is_within};
 use crate::format::tree::Node;
+use crate::host::fs::Stat;
 
 /// Globs that know how many they are: one that means nothing is an error, not silence.
 pub(super) fn globs(list: &[String]) -> Result<Option<Gitignore>, RestoreError> {
@@ -75,6 +79,10 @@ pub(super) struct Select {
     recorded: Option<Gitignore>,
     /// Paths that are left alone with all below them.
     kept: Vec<Vec<u8>>,
+    /// Directories that are left alone wherever they show.
+    inodes: HashSet<Inode>,
+    /// Directories above those.
+    above: HashSet<Inode>,
     within: Vec<u8>,
 }
 
@@ -91,6 +99,8 @@ impl Select {
             exclude: globs(exclude)?,
             recorded: None,
             kept,
+            inodes: HashSet::new(),
+            above: HashSet::new(),
             within,
         })
     }
@@ -104,6 +114,27 @@ impl Select {
         }
         self.recorded = builder.build().ok().filter(|globs| !globs.is_empty());
         self
+    }
+
+    /// Leaves directories alone by what they are, and does not take away what holds them.
+    pub(super) fn with_inodes(mut self, inodes: HashSet<Inode>, above: HashSet<Inode>) -> Self {
+        (self.inodes, self.above) = (inodes, above);
+        self
+    }
+
+    /// Whether anything is left alone because of what it is.
+    pub(super) fn knows_inodes(&self) -> bool {
+        !self.inodes.is_empty()
+    }
+
+    /// Whether a directory is left alone because of what it is.
+    pub(super) fn keeps_inode(&self, stat: &Stat) -> bool {
+        self.inodes.contains(&(stat.dev, stat.ino))
+    }
+
+    /// Whether a directory holds, somewhere below, what is left alone because of what it is.
+    pub(super) fn keeps_below_inode(&self, stat: &Stat) -> bool {
+        self.above.contains(&(stat.dev, stat.ino))
     }
 
     /// Whether every path below a taken directory is taken, so that none needs to be spelled out.

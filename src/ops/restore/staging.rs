@@ -96,6 +96,9 @@ pub(super) fn strip(dir: &TargetDir) -> io::Result<()> {
     if found.flags.is_some_and(|flags| flags != 0) {
         dir.set_flags_self(0)?;
     }
+    if found.project.is_some() {
+        dir.set_project_self(0)?;
+    }
     for (name, _) in found.xattrs.iter().filter(|(name, _)| name.starts_with(b"system.posix_acl")) {
         On::Dir(dir).remove_xattr(name)?;
     }

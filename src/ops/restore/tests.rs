@@ -2,6 +2,7 @@
 //! and compared entry by entry: content, attributes and holes.
 
 mod in_place;
+mod safety;
 mod site;
 mod target;
 
@@ -40,6 +41,7 @@ fn input<'a>(site: &'a Site, snapshot: &'a Snapshot, target: Target) -> RestoreI
         target,
         include: vec![],
         exclude: vec![],
+        kept: vec![],
         delete: false,
         keep_extra: false,
         numeric_ids: true,

@@ -245,6 +245,10 @@ impl<'r, 'a> Walker<'r, 'a> {
         if stat.mount_root && run.input.snapshot.body().mounts.iter().any(|m| left_out(&m)) {
             return Ok(false);
         }
+        if run.select.keeps_inode(stat) {
+            run.problems.note(frame.node.path(), "is left alone: cabk itself needs it");
+            return Ok(false);
+        }
         frame.state = State::Existing;
         frame.dev = stat.dev;
         frame.mount_root = stat.mount_root;
@@ -301,10 +305,8 @@ impl<'r, 'a> Walker<'r, 'a> {
     pub(super) fn make_unmade(&mut self) -> Result<bool, RestoreError> {
         let from = self.stack.iter().rposition(|f| f.state != State::Unmade).map_or(0, |at| at + 1);
         for at in from..self.stack.len() {
-            let guest = at
-                .checked_sub(1)
-                .and_then(|p| self.stack.get(p))
-                .is_some_and(|p| p.state == State::Existing || p.node.parent().is_none());
+            let guest =
+                at.checked_sub(1).and_then(|p| self.stack.get(p)).is_some_and(Frame::hands_on);
             let run = self.run;
             let frame = &mut self.stack[at];
             frame.state = State::Fresh;
@@ -394,12 +396,10 @@ impl<'r, 'a> Walker<'r, 'a> {
             let len = self.path.len();
             self.path.push(b'/');
             self.path.extend_from_slice(name);
-            let (kept, below) = (
-                self.run.select.keeps_extra(&self.path, true),
-                self.run.select.keeps_below(&self.path),
-            );
+            let kept = self.run.select.keeps_extra(&self.path, true);
+            let below = !kept && self.holds_kept(&node, name)?;
             self.path.truncate(len);
-            if below && !kept {
+            if below {
                 self.run.problems.note(node.path_of(name), "is left: something in it is kept");
             } else if !kept {
                 self.displace(&node, staging.as_ref(), name, Action::Remove)?;
@@ -409,6 +409,23 @@ impl<'r, 'a> Walker<'r, 'a> {
             frame.names = names;
         }
         Ok(())
+    }
+
+    /// Whether the name at hand is, or holds, something that is left alone.
+    pub(super) fn holds_kept(&self, node: &DirNode, name: &[u8]) -> Result<bool, RestoreError> {
+        let select = &self.run.select;
+        if select.keeps_below(&self.path) {
+            return Ok(true);
+        }
+        if !select.knows_inodes() {
+            return Ok(false);
+        }
+        match self.run.dirs.open(node).and_then(|dir| dir.stat(name)) {
+            Ok(stat) => Ok(select.keeps_inode(&stat) || select.keeps_below_inode(&stat)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            // What cannot be looked at is not taken away either.
+            Err(e) => self.run.trouble(node.path_of(name), "cannot be looked at", e).map(|()| true),
+        }
     }
 
     /// Takes a name out of the way, or says that it would.

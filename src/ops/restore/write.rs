@@ -220,10 +220,10 @@ impl Run<'_> {
             self.verify(job, file)?;
         }
         let stat = file.stat()?;
-        // Only the root of the target is not ours and may hand attributes on.
-        let inherited = match job.place().0.parent() {
-            None => Some(file.source().attributes()?),
-            Some(_) => None,
+        // What was there before this run may hand attributes on; a staging directory does not.
+        let inherited = match job.guest && job.staged.is_none() {
+            true => Some(file.source().attributes()?),
+            false => None,
         };
         let before = Before {
             stat: &stat,
@@ -259,7 +259,8 @@ impl Run<'_> {
 
     /// Notes locking flags for the end.
     pub(super) fn lock_later(&self, node: &Arc<super::place::DirNode>, name: &[u8], meta: &Meta) {
-        if let Some(flags) = meta.flags.filter(|f| f & LOCKING_FLAGS != 0) {
+        let locks = meta.flags.filter(|f| f & LOCKING_FLAGS != 0 && !self.input.dry_run);
+        if let Some(flags) = locks {
             let late = Late { node: Arc::clone(node), name: name.to_vec(), flags };
             lock(&self.late).push(late);
         }

@@ -1,5 +1,6 @@
 //! The manifest's body, from what was read and observed.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Ahead, SnapshotInput};
@@ -14,11 +15,15 @@ use crate::format::manifest::{
 };
 use crate::format::tree::{Entry, Node};
 use crate::host::machine;
+use crate::host::users::OwnersError;
 use crate::intake::forest::Forest;
 use crate::record::catalogue::{Catalogue, Record};
 use crate::record::memory::Memory;
 use crate::store::writer::WriteStats;
 use crate::window::phases::{Mode, Restarted};
+
+/// Owners whose names could not be looked up that are named one by one.
+const NAMES_AWAY: usize = 20;
 
 /// What a manifest is made from beside the tree.
 pub(super) struct Maker<'a> {
@@ -49,19 +54,27 @@ impl Maker<'_> {
         own.map(|r| r.body.sequence).fold(remembered, u64::max) + 1
     }
 
-    fn owners(&self, forest: &Forest) -> OwnerNames {
-        // A number without a name is ordinary; it is restored as a number.
-        let name = |found: Result<Option<String>, _>| found.ok().flatten();
-        let users = forest.seen.users.iter();
-        let groups = forest.seen.groups.iter();
-        OwnerNames {
-            users: users
-                .filter_map(|&id| Some((id, name(self.input.owners.user_name(id))?)))
-                .collect(),
-            groups: groups
-                .filter_map(|&id| Some((id, name(self.input.owners.group_name(id))?)))
-                .collect(),
+    /// Names of all owners, and what kept a name from being found: without it that owner would be
+    /// restored by number.
+    fn owners(&self, forest: &Forest) -> (OwnerNames, Vec<String>) {
+        let mut away = Vec::new();
+        let (mut users, mut groups) = (forest.seen.users.clone(), forest.seen.groups.clone());
+        if let Some(last) = self.of_site().next_back() {
+            // Whom ACLs name is only known of what was read now.
+            users.extend(last.body.owners.users.iter().map(|(id, _)| id));
+            groups.extend(last.body.owners.groups.iter().map(|(id, _)| id));
         }
+        let ask = self.input.owners;
+        let names = OwnerNames {
+            users: named(users, &|id| ask.user_name(id), &mut away),
+            groups: named(groups, &|id| ask.group_name(id), &mut away),
+        };
+        let more = away.len().saturating_sub(NAMES_AWAY);
+        if more > 0 {
+            away.truncate(NAMES_AWAY);
+            away.push(format!("{more} more owners could not be looked up"));
+        }
+        (names, away)
     }
 
     fn summary(&self, forest: &Forest) -> Summary {
@@ -91,6 +104,7 @@ impl Maker<'_> {
     /// The body. Its kind is set where it is committed.
     pub(super) fn body(&self, forest: &Forest, kind: RecordKind) -> ManifestBody {
         let seen = &forest.seen;
+        let (owners, away) = self.owners(forest);
         let mut root = Vec::new();
         forest.root.encode(&mut root);
         let mut sources = self.input.sources.clone();
@@ -123,6 +137,7 @@ impl Maker<'_> {
             evidence: self.restarted.evidence.clone(),
             sources,
             excludes: self.input.plan.excludes().to_vec(),
+            left_out: self.input.plan.left_out.iter().cloned().map(HexBytes).collect(),
             mounts: seen
                 .mounts
                 .iter()
@@ -133,12 +148,12 @@ impl Maker<'_> {
                 })
                 .collect(),
             root: HexBytes(root),
-            owners: self.owners(forest),
+            owners,
             summary: self.summary(forest),
             problems: first(&seen.problems).iter().map(problem).collect(),
             problems_total: seen.problems.len() as u64,
             extra_roots: vec![],
-            warnings: self.input.warnings.clone(),
+            warnings: [self.input.warnings.as_slice(), &away].concat(),
         }
     }
 }
@@ -153,11 +168,51 @@ fn first(all: &[(Vec<u8>, String)]) -> &[(Vec<u8>, String)] {
     &all[..fits.count()]
 }
 
+/// The names of these numbers; what could not be looked up is told in `away`. A number without a name
+/// is ordinary; it is restored as a number.
+fn named(
+    ids: BTreeSet<u32>,
+    ask: &dyn Fn(u32) -> Result<Option<String>, OwnersError>,
+    away: &mut Vec<String>,
+) -> Vec<(u32, String)> {
+    let mut names = Vec::with_capacity(ids.len());
+    for id in ids {
+        match ask(id) {
+            Ok(name) => names.extend(name.map(|name| (id, name))),
+            Err(error) => {
+                let why = &error.source;
+                away.push(format!("{error}: {why}; it is kept, and restored, as a number"));
+            }
+        }
+    }
+    names
+}
+
 /// The chunks that a manifest's root names.
 pub(super) fn roots(body: &ManifestBody) -> Vec<ChunkId> {
     let none = ContentHash::from_array([0; 32]);
     match Entry::decode(&body.root.0, &none) {
         Ok(Entry { node: Node::Dir { tree, .. }, .. }) => tree.into_iter().collect(),
         _ => vec![],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_cannot_be_looked_up_is_told_and_one_that_is_not_there_is_not() {
+        let source = std::sync::Arc::new(std::io::Error::other("the directory is away"));
+        let ask = |id: u32| match id {
+            1 => Ok(Some("connect".to_owned())),
+            2 => Ok(None),
+            _ => Err(OwnersError { what: format!("user {id}"), source: source.clone() }),
+        };
+        let mut away = Vec::new();
+        let names = named(BTreeSet::from([1, 2, 3]), &ask, &mut away);
+        assert_eq!(names, [(1, "connect".to_owned())]);
+        assert_eq!(away.len(), 1);
+        assert!(away[0].contains("user 3: the directory is away"), "{away:?}");
     }
 }

@@ -199,6 +199,7 @@ impl Verbs for Own {
             target: Target::Directory(target.to_owned()),
             include: Vec::new(),
             exclude: Vec::new(),
+            kept: Vec::new(),
             delete: false,
             keep_extra: false,
             numeric_ids: false,

@@ -22,6 +22,11 @@ pub(super) fn report(context: &Context, report: &SnapshotReport) -> Result<(), C
     for warning in &report.warnings {
         context.said.warn(warning);
     }
+    // What was said before the run stands there too.
+    let said = context.said.so_far();
+    for warning in report.body.warnings.iter().filter(|warning| !said.contains(warning)) {
+        context.said.warn(warning);
+    }
     for down in &report.not_running {
         context.said.warn(&down.message());
     }

@@ -18,6 +18,12 @@ pub struct TargetFile {
     file: LinuxFile,
 }
 
+impl From<LinuxFile> for TargetFile {
+    fn from(file: LinuxFile) -> Self {
+        Self { file }
+    }
+}
+
 impl TargetFile {
     pub(super) fn new(fd: OwnedFd) -> Self {
         Self { file: LinuxFile::new(fd) }

@@ -107,6 +107,7 @@ impl Site {
             evidence: vec![],
             sources: sources.iter().map(source).collect(),
             excludes: vec![],
+            left_out: vec![],
             mounts: vec![],
             root: HexBytes(root),
             owners: self.owners.clone(),
@@ -118,12 +119,28 @@ impl Site {
         }
     }
 
-    /// The entry of `/` with the way to each source.
-    fn store(&self, sources: &[&Path]) -> Entry {
+    fn writer(&self) -> Writer {
         let options = WriterOptions { level: 3, first: false, min_free: 0 };
         let (repository, accelerator) =
             (Arc::clone(&self.repository), Arc::clone(&self.accelerator));
-        let writer = Writer::new(repository, accelerator, options, Arc::new(SystemClock)).unwrap();
+        Writer::new(repository, accelerator, options, Arc::new(SystemClock)).unwrap()
+    }
+
+    /// Keeps these bytes as data and nothing else: in a new repository in the first block of the
+    /// first pack.
+    pub(super) fn keep(&self, bytes: &[u8]) {
+        let writer = self.writer();
+        let mut worker = writer.worker().unwrap();
+        for piece in bytes.chunks(CHUNK) {
+            worker.put(Class::Data, ChunkKind::Data, piece).unwrap();
+        }
+        worker.finish().unwrap();
+        writer.finish().unwrap();
+    }
+
+    /// The entry of `/` with the way to each source.
+    fn store(&self, sources: &[&Path]) -> Entry {
+        let writer = self.writer();
         let mut worker = writer.worker().unwrap();
         let paths: Vec<Vec<Vec<u8>>> = sources
             .iter()
@@ -217,7 +234,11 @@ fn leaf(dir: &LinuxDir, name: &[u8], worker: &mut Worker<'_>) -> Entry {
         InodeKind::File => {
             let file = dir.file(name).unwrap();
             let attributes = file.attributes().unwrap();
-            (file_node(&file, &stat, worker), attributes)
+            let mut node = file_node(&file, &stat, worker);
+            if name.starts_with(b"lost-") {
+                lose(&mut node);
+            }
+            (node, attributes)
         }
         kind => {
             let node = match kind {
@@ -263,6 +284,14 @@ fn file_node(file: &impl SourceFile, stat: &Stat, worker: &mut Worker<'_>) -> No
     Node::File { size: stat.size, content, hash: ContentHash::from_array(*hash.as_bytes()), layout }
 }
 
+/// Chunks that the repository never had.
+fn lose(node: &mut Node) {
+    let Node::File { content, .. } = node else { return };
+    for chunk in &mut content.refs {
+        chunk.id = ChunkId::from_array(*blake3::hash(chunk.id.as_bytes()).as_bytes());
+    }
+}
+
 fn put_list(
     worker: &mut Worker<'_>,
     list: &[u8],
@@ -278,7 +307,7 @@ fn meta(stat: &Stat, attributes: Attributes) -> Meta {
         gid: stat.gid,
         mtime: stat.mtime,
         btime: stat.btime,
-        flags: attributes.flags,
+        flags: attributes.flags.filter(|f| *f != 0),
         project: attributes.project,
         link: linked.then_some(stat.ino),
         xattrs: Xattrs::Inline(attributes.xattrs),

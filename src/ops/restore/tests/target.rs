@@ -110,9 +110,9 @@ fn an_interrupted_restore_goes_on_and_repairs_what_was_begun() {
 }
 
 /// Asks for the end after so many files.
-struct StopAfter<'a> {
-    interrupt: &'a Interrupt,
-    left: std::sync::atomic::AtomicI64,
+pub(super) struct StopAfter<'a> {
+    pub(super) interrupt: &'a Interrupt,
+    pub(super) left: std::sync::atomic::AtomicI64,
 }
 
 impl Progress for StopAfter<'_> {
