@@ -161,10 +161,9 @@ fn a_restore_in_place_and_a_window_keep_out_of_each_others_way() {
         format!("{name}_command = [\"sh\", {:?}, {:?}]\n", script.display(), top.display())
     };
     let lines: String = ["stop", "start", "status"].map(argv).concat();
-    let with = |more: &str| {
-        site.world.configure(&format!("[service]\n{lines}{more}[site]\nname = \"toy\"\n"));
-    };
-    with("");
+    let by_commands =
+        || site.world.configure(&format!("[service]\n{lines}[site]\nname = \"toy\"\n"));
+    by_commands();
     let again = ["restore", "--json", done.id(), "--in-place"];
     let windows = site.path("state/windows");
     let is_lock = |path: &std::path::PathBuf| path.extension().is_some_and(|e| e == "lock");
@@ -178,10 +177,12 @@ fn a_restore_in_place_and_a_window_keep_out_of_each_others_way() {
     let refused = site.world.run(&again).expect(22).error().to_string();
     assert!(refused.contains("cabk window recover"), "{refused}");
     store.remove("toy").unwrap();
-    with("nodes = [\"local\", \"ssh://root@other\"]\n");
+    // Units on a node that does not answer; commands are asked here, for all nodes.
+    site.world
+        .configure("[service]\nnodes = [\"ssh://root@127.0.0.1:1\"]\n[site]\nname = \"toy\"\n");
     let refused = site.world.run(&again).expect(22).error().to_string();
-    assert!(refused.contains("ssh://root@other"), "{refused}");
-    with("");
+    assert!(refused.contains("ssh://root@127.0.0.1:1"), "{refused}");
+    by_commands();
     std::fs::write(site.path("svc/status"), "exit 7\n").unwrap();
     let refused = site.world.run(&again).expect(22).error().to_string();
     assert!(refused.contains("cannot be told"), "{refused}");
