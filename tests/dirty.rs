@@ -6,6 +6,10 @@ mod common;
 mod changes;
 #[path = "dirty/reads.rs"]
 mod reads;
+#[path = "common/site.rs"]
+mod site;
+#[path = "dirty/windows.rs"]
+mod windows;
 #[path = "common/world.rs"]
 mod world;
 
@@ -13,6 +17,8 @@ use std::path::Path;
 use std::process::Command;
 
 use cabk::host::fanotify::Watch;
+use cabk::host::fs::LinuxFs;
+use cabk::intake::look::touched;
 use changes::{Dice, KINDS, Place, change, grow};
 use common::skip;
 use reads::Reads;
@@ -153,6 +159,29 @@ fn a_mounted_subvolume_is_watched_and_subvolumes_in_it() {
     }
     std::fs::write(place.top.join("nested/file"), "new").unwrap();
     reads.again(&watch, "write in a subvolume");
+}
+
+#[test]
+fn what_events_tell_is_named() {
+    let world = World::new();
+    let Some((_, place)) = place(&world, None) else { return };
+    grow(&place);
+    let Some(watch) = watched(&place.top) else { return };
+    let reads = Reads::new(&world, &place.top);
+    let named = || {
+        let found = touched(&LinuxFs, reads.look(), &watch.take());
+        assert_eq!(found.changed_total, found.changed.len() as u64);
+        found.changed
+    };
+    assert_eq!(named(), Vec::<Vec<u8>>::new());
+    std::fs::write(place.top.join("a/b/deep/four"), "x").unwrap();
+    std::fs::write(place.top.with_file_name("outside/linked"), "x").unwrap();
+    std::fs::write(place.top.with_file_name("outside/file"), "x").unwrap();
+    let paths = ["a/a/two", "a/b/deep/four"].map(|name| bytes(&place.top.join(name)));
+    assert_eq!(named(), paths);
+    std::fs::write(place.top.join("c/d/short"), "x").unwrap();
+    std::fs::remove_file(place.top.join("c/d/short")).unwrap();
+    assert_eq!(named(), [bytes(&place.top.join("c/d"))]);
 }
 
 #[test]

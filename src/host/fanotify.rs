@@ -36,6 +36,10 @@ const BUFFER: usize = 256 << 10;
 /// Time in which events of one inode become one in the kernel's queue.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// How often a handle is tried again that could not be resolved for another reason than that it is
+/// gone.
+const TRIES: u32 = 5;
+
 /// What changed.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct DirtySet {
@@ -47,6 +51,8 @@ pub struct DirtySet {
     pub unresolved: u64,
     /// Events.
     pub events: u64,
+    /// The first reason for either, for people.
+    pub cause: Option<String>,
 }
 
 impl DirtySet {
@@ -62,13 +68,24 @@ impl DirtySet {
         self.overflow |= other.overflow || self.inodes.len() > INODES_MAX;
         self.unresolved += other.unresolved;
         self.events += other.events;
+        self.cause = self.cause.take().or(other.cause);
+    }
+
+    fn lose(&mut self, why: impl FnOnce() -> String) {
+        self.overflow = true;
+        self.cause.get_or_insert_with(why);
+    }
+
+    fn miss(&mut self, why: impl FnOnce() -> String) {
+        self.unresolved += 1;
+        self.cause.get_or_insert_with(why);
     }
 
     fn add(&mut self, inode: (Device, u64)) {
         if self.inodes.len() < INODES_MAX {
             self.inodes.insert(inode);
         } else if !self.inodes.contains(&inode) {
-            self.overflow = true;
+            self.lose(|| format!("more than {INODES_MAX} inodes changed"));
         }
     }
 }
@@ -254,7 +271,7 @@ impl Shared {
         // What a thread that panicked may not have written down counts as lost.
         self.dirty.lock().unwrap_or_else(|poisoned: PoisonError<_>| {
             let mut dirty = poisoned.into_inner();
-            dirty.overflow = true;
+            dirty.lose(|| "a thread ended early".to_owned());
             dirty
         })
     }
@@ -282,8 +299,8 @@ impl Shared {
                     Ok(0) | Err(rustix::io::Errno::AGAIN) => break,
                     Ok(len) => len,
                     Err(rustix::io::Errno::INTR) => continue,
-                    Err(_) => {
-                        dirty.overflow = true;
+                    Err(e) => {
+                        dirty.lose(|| format!("events cannot be read: {e}"));
                         break;
                     }
                 };
@@ -294,7 +311,7 @@ impl Shared {
                         dirty.events += count;
                         left = left.saturating_sub(count);
                     }
-                    Err(_) => dirty.overflow = true,
+                    Err(e) => dirty.lose(|| e.to_string()),
                 }
             }
         }
@@ -306,18 +323,31 @@ impl Shared {
 enum Found {
     Inode((Device, u64)),
     Gone,
-    Unknown,
+    Unknown(i32),
 }
 
 type Known = HashMap<(i32, Vec<u8>), Found>;
 
 fn find(handle: Handle<'_>, mount: BorrowedFd<'_>, known: &mut Known) -> Found {
     let key = (handle.kind, handle.bytes.to_vec());
-    *known.entry(key).or_insert_with(|| match sys::resolve(mount, handle) {
-        Ok(inode) => Found::Inode(inode),
-        Err(e) if e.raw_os_error() == Some(libc::ESTALE) => Found::Gone,
-        Err(_) => Found::Unknown,
-    })
+    *known.entry(key).or_insert_with(|| resolve(handle, mount))
+}
+
+/// A directory that is on its way out gives odd errors for a moment (`ENOMEM` on ext4).
+#[allow(clippy::disallowed_methods, reason = "the kernel's moments are real")]
+fn resolve(handle: Handle<'_>, mount: BorrowedFd<'_>) -> Found {
+    let mut tries = 0;
+    loop {
+        match sys::resolve(mount, handle) {
+            Ok(inode) => return Found::Inode(inode),
+            Err(e) if e.raw_os_error() == Some(libc::ESTALE) => return Found::Gone,
+            Err(e) if tries == TRIES => {
+                return Found::Unknown(e.raw_os_error().unwrap_or_default());
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(1 << tries)),
+        }
+        tries += 1;
+    }
 }
 
 /// What is gone had a name that went with an event of its own, of the directory; and so had that
@@ -326,10 +356,13 @@ fn take_in(dirty: &mut DirtySet, event: Event<'_>, mount: BorrowedFd<'_>, known:
     const NAMES: u64 =
         libc::FAN_CREATE | libc::FAN_DELETE | libc::FAN_MOVED_FROM | libc::FAN_MOVED_TO;
     if event.mask & decode::OVERFLOW != 0 {
-        dirty.overflow = true;
+        dirty.lose(|| "the kernel's queue of events was full".to_owned());
         return;
     }
-    let object = event.object.map(|handle| find(handle, mount, known));
+    // The last name of what deletes itself is gone, and this is cheaper than to try.
+    let deleted = event.mask & libc::FAN_DELETE_SELF != 0;
+    let find_object = |handle| if deleted { Found::Gone } else { find(handle, mount, known) };
+    let object = event.object.map(find_object);
     if let Some(Found::Inode(inode)) = object {
         dirty.add(inode);
     }
@@ -343,11 +376,18 @@ fn take_in(dirty: &mut DirtySet, event: Event<'_>, mount: BorrowedFd<'_>, known:
                     told = true;
                 }
                 Found::Gone => told = true,
-                Found::Unknown => dirty.unresolved += 1,
+                Found::Unknown(errno) => dirty.miss(|| unresolved(event.mask, errno)),
             }
         }
     }
-    if !told || matches!(object, Some(Found::Unknown)) {
-        dirty.unresolved += 1;
+    match object {
+        Some(Found::Unknown(errno)) => dirty.miss(|| unresolved(event.mask, errno)),
+        _ if !told => dirty.miss(|| unresolved(event.mask, 0)),
+        _ => {}
     }
+}
+
+fn unresolved(mask: u64, errno: i32) -> String {
+    let error = io::Error::from_raw_os_error(errno);
+    format!("an event ({mask:#x}) names nothing that can be found: {error}")
 }

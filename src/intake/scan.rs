@@ -1,7 +1,7 @@
 //! Looking at one directory: its names and inodes, and what the scan cache knows of them. Runs in
 //! parallel, one directory a task; nothing is written here.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -370,26 +370,33 @@ impl Looker<'_> {
         believed: bool,
     ) -> Result<(), LookError> {
         let Some(tree) = record.tree else { return Ok(()) };
-        let mut old: HashMap<Vec<u8>, Entry> = HashMap::new();
+        // Both are in order of names.
+        let mut at = 0;
         let read = self.reader.entries(&tree, &mut |entry: Entry| -> Result<(), ReadError> {
-            old.insert(entry.name.clone(), entry);
+            at += all[at..].iter().take_while(|seen| seen.name < entry.name).count();
+            if let Some(seen) = all.get_mut(at).filter(|seen| seen.name == entry.name) {
+                seen.had = true;
+                seen.known = seen.meta_known.then(|| Box::new(entry));
+            }
             Ok(())
         });
-        match read {
-            Ok(()) => {}
+        let lost = match read {
+            Ok(()) => false,
             // The record is of a run that was never committed, or the repository lost it: read again.
             Err(ReadError::Accelerator(e)) => return Err(LookError::Fatal(e.into())),
-            Err(_) => old.clear(),
-        }
+            Err(_) => true,
+        };
         for seen in all {
-            seen.had = old.contains_key(&seen.name);
-            let entry = if seen.meta_known { old.remove(&seen.name) } else { None };
-            let entry = match entry {
-                Some(e) if believed || self.is_whole(&e).map_err(LookError::Fatal)? => Some(e),
-                _ => None,
-            };
-            seen.meta_known = entry.is_some();
-            seen.known = entry.map(Box::new);
+            if lost {
+                (seen.had, seen.known) = (false, None);
+            }
+            if let Some(entry) = &seen.known
+                && !believed
+                && !self.is_whole(entry).map_err(LookError::Fatal)?
+            {
+                seen.known = None;
+            }
+            seen.meta_known = seen.known.is_some();
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use cabk::host::fs::LinuxFs;
 use cabk::host::signal::Interrupt;
 use cabk::intake::dirty::{Changes, PreRead};
 use cabk::intake::forest::{self, Forest, ReadInput};
+use cabk::intake::look::FirstLook;
 use cabk::intake::plan::ReadPlan;
 use cabk::ops::session::{self, Location, Session};
 use cabk::store::accelerator::Generation;
@@ -114,6 +115,11 @@ impl Reads {
             interrupt,
             progress: &Silent,
         }
+    }
+
+    /// What the last read saw.
+    pub(crate) fn look(&self) -> &FirstLook {
+        self.pre.as_ref().unwrap().look()
     }
 
     /// Reads what changed, compares it with a read of all that knows nothing, and gives the number

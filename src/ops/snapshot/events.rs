@@ -145,7 +145,7 @@ impl Run<'_> {
                 proof.by_events = first.covered_roots(watch.covered());
                 proof.again = touched(self.fs, first, &late);
             } else {
-                proof.why = "events were lost, or a mount changed".to_owned();
+                proof.why = late.cause.unwrap_or_else(|| "a mount changed".to_owned());
             }
         }
         // A single file can be replaced without an event of its own.

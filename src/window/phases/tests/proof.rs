@@ -163,6 +163,38 @@ fn looks_that_are_missing_or_found_something() {
 }
 
 #[test]
+fn readers_are_told_and_break_nothing_where_events_are() {
+    let reading = UseKind::Fd { fd: 3, writable: false, flags: 0 };
+    let nothing = HashSet::new();
+    let one = |events: bool, what: UseKind| {
+        let mut world = World::new();
+        world.plan.wait_quiet = Duration::ZERO;
+        world.scripted([used_by(42, what)]);
+        let mut look = all_well();
+        look.trees[0].by_events = events;
+        let trees = trees(&nothing);
+        match world.quiesce().prove_unmoved(&look, &trees).unwrap() {
+            Proven::Undisturbed(proof) => proof.evidence().to_vec(),
+            Proven::Disturbed(proof) => proof.evidence().to_vec(),
+        }
+    };
+    for (events, what, held) in [
+        (true, reading, true),
+        (true, UseKind::Cwd, true),
+        (true, UseKind::Map { writable: true }, false),
+        (true, writer(), false),
+        (false, reading, false),
+        (false, UseKind::Cwd, false),
+    ] {
+        let all = one(events, what);
+        let seen = all.iter().find(|e| e.check == "no-process-in-tree").unwrap();
+        assert_eq!(seen.held, held, "{what:?} {events}: {}", seen.detail);
+        assert!(seen.detail.contains("process 42"), "{}", seen.detail);
+        assert_eq!(seen.detail.contains(evidence::ONLY_READS), held, "{}", seen.detail);
+    }
+}
+
+#[test]
 fn locks_on_a_database_break_it_and_leftovers_do_not() {
     let world = World::new();
     let file =
