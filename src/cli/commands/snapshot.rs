@@ -144,6 +144,7 @@ fn plan_window(
 ) -> Result<Plan, CliError> {
     let config = &context.loaded.config;
     let nodes = Nodes::chosen(context, args)?;
+    nodes.try_all(context, &chosen.units())?;
     let stopped = args.service.already_stopped;
     let (services, mode) = chosen.services_on(context, &nodes, &wanted.site, stopped)?;
     // Where nothing is stopped there is nothing that would have to go away behind a stop.

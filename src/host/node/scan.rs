@@ -317,7 +317,11 @@ fn parse_details(answer: &[u8], asked: &[Held]) -> Vec<Detail> {
                 }
             }
             b'O' => detail.uid = text.trim().parse().unwrap_or(u32::MAX),
-            b'C' => detail.command = printable(text.trim().trim_start_matches(": ").as_bytes()),
+            b'C' => {
+                let said = text.trim_matches([' ', ':']);
+                let said = if said.is_empty() { "it has ended since" } else { said };
+                detail.command = printable(said.as_bytes());
+            }
             b'T' => detail.path = rest.to_vec(),
             _ => {}
         }
