@@ -174,6 +174,11 @@ impl Nodes {
         Node::at(address.clone(), &self.ssh, self.sudo, Arc::clone(&context.clock))
     }
 
+    /// Those that are not this machine.
+    pub fn reached(&self, context: &Context) -> impl Iterator<Item = Node> {
+        self.others().map(|address| self.at(context, address))
+    }
+
     /// What can be seen of those that are not this machine.
     #[must_use]
     pub fn observers(&self, context: &Context) -> Vec<Arc<dyn Observer>> {

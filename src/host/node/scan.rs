@@ -135,7 +135,7 @@ pub fn list(node: &Node, paths: &[Vec<u8>]) -> io::Result<Listing> {
 }
 
 /// An error with its causes, for it is told as one.
-fn said(error: crate::host::run::RunError) -> io::Error {
+pub(super) fn said(error: crate::host::run::RunError) -> io::Error {
     match std::error::Error::source(&error) {
         Some(source) => wrong(format!("{error}: {source}")),
         None => wrong(error.to_string()),
