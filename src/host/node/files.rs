@@ -218,11 +218,12 @@ fn check(header: &[u8]) -> io::Result<()> {
 fn number(header: &[u8], at: usize, len: usize) -> io::Result<u64> {
     let field = &header[at..at + len];
     if field[0] == 0x80 {
-        let bytes = &field[len - 8..];
-        if field[1..len - 8].iter().any(|&b| b != 0) {
-            return Err(wrong("a number is too large"));
+        let mut all: u64 = 0;
+        for &byte in &field[1..] {
+            let next = all.checked_mul(256).ok_or_else(|| wrong("a number is too large"))?;
+            all = next | u64::from(byte);
         }
-        return Ok(bytes.iter().fold(0, |all, &byte| (all << 8) | u64::from(byte)));
+        return Ok(all);
     }
     let text = std::str::from_utf8(trimmed(field)).map_err(|_| wrong("a number"))?.trim();
     if text.is_empty() {

@@ -97,6 +97,10 @@ fn archives_are_read_strictly() {
     for name in [&b"../etc/x"[..], b"etc/../../x", b"./", b""] {
         assert!(read(&archive(name, b'0', b"")).is_err(), "{name:?}");
     }
+    let mut field = [0x80, 0, 0, 0, 0, 1, 2, 3];
+    assert_eq!(number(&field, 0, 8).unwrap(), 0x01_0203);
+    field[1] = 1;
+    assert!(number(&[&field[..], &[1; 4]].concat(), 0, 12).is_err());
     assert_eq!(read(&archive(b"dev", b'3', b"")).unwrap()[0].kind, FetchedKind::Other);
     for bad in [&b"9999 path=x\n"[..], b"5 x", b"0 a=b\n", b"13 size=-1xx\n", b"12 path=abcd"] {
         assert!(read(&archive(b"pax", b'x', bad)).is_err(), "{bad:?}");
