@@ -1,6 +1,6 @@
 //! Which service the options and the configuration mean, and how it is reached.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::cli::exit::{CliError, Kind};
 use crate::cli::global::Context;
 use crate::host::commands::{CommandService, Commands};
 use crate::host::machine;
-use crate::host::node::{Node, NodeAddress, Ssh};
+use crate::host::node::{Node, NodeAddress, Rights, Sharing, Ssh};
 use crate::host::run::CommandLine;
 use crate::host::service::{Service, ServiceError, ServiceState};
 use crate::host::systemd::Systemd;
@@ -20,6 +20,9 @@ use crate::window::phases::{Mode, PlannedService};
 
 /// Time for a connection to another node.
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// Time for a small question to one.
+const QUESTION: Duration = Duration::from_secs(30);
 
 /// What the options and the configuration name.
 pub enum Chosen {
@@ -147,8 +150,42 @@ impl Nodes {
         self.named.iter().filter(|node| **node != NodeAddress::Local)
     }
 
+    /// Whether the other nodes can be reached, and may be told to stop and start these units.
+    ///
+    /// # Errors
+    /// Exit 22 with what the first one said that cannot.
+    pub fn try_all(&self, context: &Context, units: &[String]) -> Result<(), CliError> {
+        let ask = |node: &Node, words: &[&str]| {
+            let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+            node.run(Rights::Own, &words, &[], Sharing::Open, QUESTION)
+                .map_err(|error| CliError::from_error(Kind::Refused, &error))
+        };
+        for address in self.others() {
+            let node = self.at(context, address);
+            ask(&node, &["true"])?;
+            let both = ["stop", "start"].into_iter().filter(|_| self.sudo);
+            for (verb, unit) in both.flat_map(|verb| units.iter().map(move |unit| (verb, unit))) {
+                let command = ["systemctl", "--no-ask-password", verb, "--", unit.as_str()];
+                let done = ask(&node, &[&["sudo", "-n", "-l", "--"], &command[..]].concat())?;
+                if !done.status.success() {
+                    let command = command.join(" ");
+                    let message =
+                        format!("sudo on {address} does not allow `{command}`: {}", done.said());
+                    return Err(CliError::new(Kind::Refused, message)
+                        .hint("docs/nodes.md shows what sudo has to allow"));
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn at(&self, context: &Context, address: &NodeAddress) -> Node {
         Node::at(address.clone(), &self.ssh, self.sudo, Arc::clone(&context.clock))
+    }
+
+    /// Those that are not this machine.
+    pub fn reached(&self, context: &Context) -> impl Iterator<Item = Node> {
+        self.others().map(|address| self.at(context, address))
     }
 
     /// What can be seen of those that are not this machine.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use super::clock::Clock;
 use super::run::{Finished, KEPT_OUTPUT, RunError, Surroundings, run_with};
 
+pub mod files;
 pub mod scan;
 mod ssh;
 #[cfg(test)]

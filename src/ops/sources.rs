@@ -4,6 +4,7 @@
 
 mod collect;
 mod links;
+mod nodes;
 mod version;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use crate::site::discover::{DiscoverInput, Provider, Site, SiteError, Warning, d
 use crate::site::postgres::Postgres;
 use crate::site::resources::Role;
 
+pub use nodes::NodeFiles;
 pub use version::{VERSION_TIMEOUT, connect_version};
 
 /// Directories below the data directory that hold caches of packages and environments: the server

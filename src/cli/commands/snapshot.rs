@@ -15,11 +15,12 @@ use crate::cli::service::{self, Chosen, Nodes};
 use crate::cli::wanted;
 use crate::format::control::HexBytes;
 use crate::format::manifest::{RecordKind, SourceRecord};
+use crate::host::node::Node;
 use crate::host::signal::Interrupt;
 use crate::host::users::SystemOwners;
 use crate::intake::forest::IntakeError;
 use crate::ops::snapshot::{CommitFault, SnapshotError, SnapshotInput, SnapshotReport, snapshot};
-use crate::ops::sources::{Wanted, connect_version};
+use crate::ops::sources::{NodeFiles, SourcesInput, Wanted, connect_version};
 use crate::store::writer::WriteError;
 use crate::window::evidence::Rules;
 use crate::window::phases::{AbortReason, Aborted, ArmError, Mode, Plan};
@@ -38,7 +39,7 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
     let chosen = service::choose(context, args)?;
     let units = chosen.units();
     let input = wanted::input(context, &args.source, &units, Some(&repository))?;
-    let wanted = wanted::wanted(&input)?;
+    let mut wanted = wanted::wanted(&input)?;
     let mut warnings: Vec<String> = wanted.warnings.iter().map(|w| w.message.clone()).collect();
     let version = wanted.program.as_ref().and_then(|program| {
         connect_version(program, &*context.clock).map_err(|why| warnings.push(why)).ok()
@@ -46,17 +47,25 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
     for warning in &warnings {
         context.said.warn(warning);
     }
-    let window = plan_window(context, args, &wanted, chosen)?;
+    let nodes = Nodes::chosen(context, args)?;
+    nodes.try_all(context, &units)?;
+    let window = plan_window(context, args, &wanted, chosen, &nodes)?;
     let state_dir = context.state_dir()?;
     if window.mode.stops() && !args.allow_volatile_state && !args.dry_run {
         refuse_volatile(&state_dir)?;
     }
-    let against = against(&wanted);
-    if !against.is_empty() && !args.allow_capture {
-        return Err(CliError::new(Kind::Refused, against.join("; ")).hint(
-            "--allow-capture keeps what can be kept, as a capture that is never restorable",
-        ));
+    let mut against = against(&wanted);
+    let told = wanted.warnings.len();
+    // They go with the run.
+    let _files = match args.dry_run {
+        true => None,
+        false => node_files(context, args, &nodes, (&input, &units), &mut wanted, &mut against)?,
+    };
+    for warning in &wanted.warnings[told..] {
+        context.said.warn(&warning.message);
+        warnings.push(warning.message.clone());
     }
+    refuse(&against, args)?;
     let planned = if args.allow_capture { wanted.plan_anyway() } else { wanted.plan() };
     let mut plan = planned.map_err(|error| wanted::failed(&error))?;
     let sources = source_records(&wanted);
@@ -122,6 +131,15 @@ fn exit_of(
     }
 }
 
+/// Refuses a run that could not become a snapshot, unless a capture will do.
+fn refuse(against: &[String], args: &SnapshotArgs) -> Result<(), CliError> {
+    if against.is_empty() || args.allow_capture {
+        return Ok(());
+    }
+    let hint = "--allow-capture keeps what can be kept, as a capture that is never restorable";
+    Err(CliError::new(Kind::Refused, against.join("; ")).hint(hint))
+}
+
 fn precopies(context: &Context, args: &SnapshotArgs) -> bool {
     match args.service.precopy {
         Some(mode) => mode == PrecopyMode::Auto,
@@ -164,11 +182,11 @@ fn plan_window(
     args: &SnapshotArgs,
     wanted: &Wanted,
     chosen: Chosen,
+    nodes: &Nodes,
 ) -> Result<Plan, CliError> {
     let config = &context.loaded.config;
-    let nodes = Nodes::chosen(context, args)?;
     let stopped = args.service.already_stopped;
-    let (services, mode) = chosen.services_on(context, &nodes, &wanted.site, stopped)?;
+    let (services, mode) = chosen.services_on(context, nodes, &wanted.site, stopped)?;
     // Where nothing is stopped there is nothing that would have to go away behind a stop.
     let usual = if mode == Mode::NoService { Duration::ZERO } else { config.service.wait_quiet };
     Ok(Plan {
@@ -187,6 +205,42 @@ fn plan_window(
             allow: config.evidence.allow.iter().map(Into::into).collect(),
         },
     })
+}
+
+/// Reads the configurations of the other nodes; what cannot be read stands against a snapshot.
+fn node_files(
+    context: &Context,
+    args: &SnapshotArgs,
+    nodes: &Nodes,
+    (input, units): (&SourcesInput, &[String]),
+    wanted: &mut Wanted,
+    against: &mut Vec<String>,
+) -> Result<Option<NodeFiles>, CliError> {
+    let others: Vec<Node> = nodes.reached(context).collect();
+    if others.is_empty() || input.gcfg.is_none() {
+        return Ok(None);
+    }
+    let failed = |error: std::io::Error| CliError::from_error(Kind::Failed, &error);
+    let state_dir = context.state_dir()?;
+    let began = context.clock.monotonic();
+    let files = loop {
+        if let Some(files) = NodeFiles::new(&state_dir, &wanted.site).map_err(failed)? {
+            break files;
+        }
+        let waited = context.clock.monotonic().saturating_sub(began);
+        if waited >= args.lock_wait.unwrap_or_default() {
+            let message = format!("another snapshot of {} is being taken", wanted.site);
+            return Err(CliError::new(Kind::InUse, message)
+                .hint("--lock-wait waits for the other run to end"));
+        }
+        context.clock.sleep(Duration::from_millis(200));
+    };
+    for node in others {
+        if let Err(error) = files.add(&node, units, input, wanted) {
+            against.push(format!("the configuration of {} cannot be read: {error}", node.name()));
+        }
+    }
+    Ok(Some(files))
 }
 
 fn source_records(wanted: &Wanted) -> Vec<SourceRecord> {

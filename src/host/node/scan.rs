@@ -135,7 +135,7 @@ pub fn list(node: &Node, paths: &[Vec<u8>]) -> io::Result<Listing> {
 }
 
 /// An error with its causes, for it is told as one.
-fn said(error: crate::host::run::RunError) -> io::Error {
+pub(super) fn said(error: crate::host::run::RunError) -> io::Error {
     match std::error::Error::source(&error) {
         Some(source) => wrong(format!("{error}: {source}")),
         None => wrong(error.to_string()),
@@ -317,7 +317,11 @@ fn parse_details(answer: &[u8], asked: &[Held]) -> Vec<Detail> {
                 }
             }
             b'O' => detail.uid = text.trim().parse().unwrap_or(u32::MAX),
-            b'C' => detail.command = printable(text.trim().trim_start_matches(": ").as_bytes()),
+            b'C' => {
+                let said = text.trim_matches([' ', ':']);
+                let said = if said.is_empty() { "it has ended since" } else { said };
+                detail.command = printable(said.as_bytes());
+            }
             b'T' => detail.path = rest.to_vec(),
             _ => {}
         }

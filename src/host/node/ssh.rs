@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -160,7 +160,7 @@ impl Control {
     }
 }
 
-/// Removes the empty directories that killed runs left, once they are old: whoever shares a place
+/// Removes the directories that killed runs left, once they are old: whoever shares a place
 /// with other pid namespaces cannot tell who lives.
 fn sweep(place: &Path) {
     let Ok(names) = std::fs::read_dir(place) else { return };
@@ -174,7 +174,11 @@ fn sweep(place: &Path) {
         let age = std::fs::symlink_metadata(&dir).and_then(|meta| meta.modified()).ok();
         let old = age.and_then(|at| at.elapsed().ok()).is_some_and(|age| age >= LEFT_OVER);
         if old && machine::process_alive(pid, start).is_ok_and(|alive| !alive) {
-            // One that is not empty has a connection that is still open.
+            let sockets = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+            for socket in sockets.filter(|one| one.file_type().is_ok_and(|kind| kind.is_socket())) {
+                // No connection that nobody uses lives that long.
+                let _ = std::fs::remove_file(socket.path());
+            }
             let _ = std::fs::remove_dir(dir);
         }
     }

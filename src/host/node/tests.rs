@@ -228,6 +228,7 @@ fn a_shared_connection_has_a_private_place_and_is_ended() {
     }
     let left = good.join("cabk-ssh.1.99999999999.0");
     std::fs::create_dir(&left).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(left.join("0")).unwrap());
     let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
     std::fs::File::open(&left).unwrap().set_modified(long_ago).unwrap();
     let young = place.path().join("good/cabk-ssh.1.99999999999.1");

@@ -108,3 +108,17 @@ fn fields_of_a_later_version_are_passed_over() {
     std::fs::write(&path, text.replacen('{', "{\"guard\": {\"unit\": 7},", 1)).unwrap();
     assert_eq!(store.read("prod").unwrap(), Some(good));
 }
+
+#[test]
+fn an_intent_of_a_version_without_sudo_is_understood() {
+    let was = ServiceStatus::bare(ServiceState::Running, "active/running");
+    let how = ServiceKind::Systemd { unit: "x.service".into(), sudo: true };
+    let one = IntentService::new("ssh://me@far:22".into(), "x.service".into(), how, &was);
+    let mut written = serde_json::to_value(&one).unwrap();
+    assert_eq!(serde_json::from_value::<IntentService>(written.clone()).unwrap(), one);
+    written.as_object_mut().unwrap().remove("sudo").unwrap();
+    let old: IntentService = serde_json::from_value(written).unwrap();
+    assert_eq!(old.how, ServiceKind::Systemd { unit: "x.service".into(), sudo: false });
+    assert_eq!(one.how.start_by_hand(&one.node), "ssh -p 22 me@far sudo systemctl start x.service");
+    assert_eq!(old.how.start_by_hand("local"), "systemctl start x.service");
+}

@@ -71,6 +71,7 @@ fn open_files_directories_and_mappings_are_listed_with_their_inodes() {
     let gone = Held { pid: 999_999_999, place: "999999999/fd/3".into(), ..mine[0].clone() };
     let told = details(&bed.node, &[gone]).unwrap();
     assert!(matches!(told[0].what, UseKind::Fd { writable: true, .. }), "{told:?}");
+    assert_eq!(told[0].command, "it has ended since");
     drop(child);
     assert_eq!(
         list(&bed.node, &[bytes(&missing)]).unwrap(),
