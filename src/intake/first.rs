@@ -328,3 +328,41 @@ impl InodeSet for FirstLook {
         self.began
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_million_files_take_less_than_a_hundred_mebibytes() {
+        const SCALE: usize = 10;
+        let mut look = FirstLook::default();
+        let mut ino = 0;
+        // Ten files in each directory is much below what sites have.
+        for no in 0..(100_000 / SCALE) {
+            let inodes: Vec<_> = (0..11).map(|n| ((8, 1), ino + n)).collect();
+            ino += 11;
+            let seen = DirSeen {
+                dev: (8, 1),
+                ino,
+                parent: if no == 0 { NOBODY } else { no as DirNo / 10 },
+                name: format!("directory-{no}").into_bytes().into(),
+                tree: None,
+                exact: [1; 16],
+                shorts: vec![7; inodes.len()].into(),
+                superblock: (8, 1),
+                group: 0,
+                files: 10,
+                bytes: 10_000,
+                odd: false,
+                gone: false,
+            };
+            look.put(None, seen, &inodes);
+        }
+        look.finish(0, &|_| false);
+        assert!(look.footprint() * SCALE < 100 << 20, "{}", look.footprint() * SCALE);
+        assert_eq!(look.holders((8, 1), 25).collect::<Vec<_>>(), [2]);
+        assert_eq!(look.path(15), b"directory-0/directory-1/directory-15");
+        assert!(look.contains((8, 1), 3) && !look.contains((8, 2), 3));
+    }
+}

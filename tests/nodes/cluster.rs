@@ -47,6 +47,7 @@ echo $$ >"$1/pid.new" && mv "$1/pid.new" "$1/pid"
 while [ -e "$1/toy" ]; do echo tick >&3; sleep 0.05; done
 "#;
 
+/// With a `SHLVL` at which bash leaves root's own start-up file alone.
 const SSHD: &str = "\
 ListenAddress 127.0.0.1
 Port PORT
@@ -57,7 +58,7 @@ UsePAM no
 StrictModes no
 PermitRootLogin prohibit-password
 PasswordAuthentication no
-SetEnv PATH=NODE/bin:/usr/bin:/bin
+SetEnv PATH=NODE/bin:/usr/bin:/bin SHLVL=5
 ";
 
 const SSH: &str = "\

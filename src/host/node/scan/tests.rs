@@ -79,6 +79,44 @@ fn open_files_directories_and_mappings_are_listed_with_their_inodes() {
     );
 }
 
+/// By the kernel's own word, without a descriptor.
+#[test]
+fn writable_mappings_of_another_node_are_listed() {
+    if !crate::host::machine::is_root() {
+        eprintln!("skipped: other processes' mappings are for root to see");
+        return;
+    }
+    if Command::new("python3").arg("--version").output().is_err() {
+        eprintln!("skipped: python3 is not installed");
+        return;
+    }
+    let bed = Bed::new(false);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("f");
+    std::fs::write(&file, vec![0; 4096]).unwrap();
+    let script = "import ctypes, os, sys\n\
+        c = ctypes.CDLL(None, use_errno=True)\n\
+        c.mmap.restype = ctypes.c_void_p\n\
+        f = os.open(sys.argv[1], os.O_RDWR)\n\
+        m = c.mmap(None, 4096, 3, 1, f, ctypes.c_long(0))\n\
+        os.close(f)\n\
+        open(sys.argv[1] + '.ready', 'w').close()\n\
+        sys.stdin.read()\n";
+    let mut command = Command::new("python3");
+    command.args(["-c", script]).arg(&file).stdin(std::process::Stdio::piped());
+    let child = Ends(command.spawn().unwrap());
+    while !dir.path().join("f.ready").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let inode = std::fs::metadata(&file).unwrap().ino();
+    let listing = list(&bed.node, &[bytes(dir.path())]).unwrap();
+    let mine: Vec<Held> =
+        listing.held.into_iter().filter(|h| (h.pid, h.ino) == (child.0.id(), inode)).collect();
+    let told = details(&bed.node, &mine).unwrap();
+    let [one] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((one.what, &one.path), (UseKind::Map { writable: true }, &bytes(&file)));
+}
+
 #[test]
 fn answers_are_read_strictly() {
     let head = "hello from a login shell\nN pid:[4026531836] kthreadd\n";
