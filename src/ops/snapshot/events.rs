@@ -74,7 +74,7 @@ impl Run<'_> {
     pub(super) fn precopy(
         &mut self,
         events: &mut Events,
-    ) -> Result<(PreRead, Ahead), SnapshotError> {
+    ) -> Result<(PreRead, Ahead, Vec<String>), SnapshotError> {
         self.input.progress.phase("reading ahead", None);
         let never = || false;
         let read = self.read_input(&never);
@@ -83,6 +83,7 @@ impl Run<'_> {
         self.writer.publish()?;
         self.believed.insert(self.generation);
         let Seen { files_new: mut new, files_changed: mut changed, .. } = forest.seen;
+        let mut problems = forest.seen.problems;
         let mut pre = PreRead::of(forest.first_look);
         events.gather();
         if let Some(changes) = events.changes(&self.input.sqlite_dirs).filter(|changes| {
@@ -97,11 +98,12 @@ impl Run<'_> {
             self.writer.publish()?;
             new += forest.seen.files_new;
             changed += forest.seen.files_changed;
+            problems = forest.seen.problems;
             pre = PreRead::of(forest.first_look);
         }
         // What was kept on the same file system need not be written in the window.
         forest::sync(self.fs, &self.input.plan);
-        Ok((pre, Ahead { new, changed }))
+        Ok((pre, Ahead { new, changed }, super::reading::lasting(&problems)))
     }
 
     /// Reads in the window what may have changed, or all, and looks whether anything moved

@@ -290,8 +290,10 @@ impl Run<'_> {
     ) -> Result<ReadInWindow, SnapshotError> {
         let input = self.input;
         let mut events = Events::begin(&input.plan);
+        let mut against = input.against.clone();
         let (pre, ahead) = if input.precopy && input.window.mode.stops() {
-            let (pre, ahead) = self.precopy(&mut events)?;
+            let (pre, ahead, unreadable) = self.precopy(&mut events)?;
+            against.extend(unreadable);
             (Some(pre), ahead)
         } else {
             (None, Ahead::default())
@@ -299,7 +301,6 @@ impl Run<'_> {
         let nothing = FirstLook::default();
         let before = pre.as_ref().map_or(&nothing, PreRead::look);
         let surfaces = Surfaces::of(&input.plan, &input.sqlite_dirs);
-        let mut against = input.against.clone();
         let observer = Arc::new(ThisMachine);
         self.wait_idle(&*observer, &surfaces.trees(before));
         against.extend(crate::window::before::obstacles(

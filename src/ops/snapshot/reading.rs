@@ -3,7 +3,7 @@
 
 use super::events::Proof;
 use super::said;
-use crate::base::path::is_within;
+use crate::base::path::{from_bytes, is_within};
 use crate::host::fs::{InodeKind, LinuxFs, SourceDir};
 use crate::host::process::{Device, InodeSet};
 use crate::intake::forest::Forest;
@@ -115,4 +115,44 @@ fn is_database(dir: &crate::host::fs::linux::LinuxDir, name: &[u8]) -> bool {
         && dir.open_file(name).is_ok_and(|file| {
             file.read_at(&mut head, 0).is_ok_and(|n| n == 16) && head == *SQLITE_MAGIC
         })
+}
+
+/// What the reading ahead could not read and will not be read in the window either, so that nothing
+/// need be stopped to find that out. What a living service takes away or changes comes and goes.
+pub(super) fn lasting(problems: &[(Vec<u8>, String)]) -> Vec<String> {
+    const PASSING: [&str; 3] = ["vanished", "changed while it was read", "turned into"];
+    let lasts = |(path, what): &&(Vec<u8>, String)| {
+        !PASSING.iter().any(|passing| what.contains(passing))
+            && std::fs::symlink_metadata(from_bytes(path)).is_ok()
+    };
+    let all: Vec<_> = problems.iter().filter(lasts).collect();
+    let Some((path, what)) = all.first() else { return Vec::new() };
+    vec![format!(
+        "all-sources-read: {} could not be read ahead, the first: {}: {what}",
+        all.len(),
+        said(path)
+    )]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_will_not_be_read_later_either_is_told_before_the_stop() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let there = crate::base::path::bytes(file.path()).to_vec();
+        let problem = |path: &[u8], what: &str| (path.to_vec(), what.to_owned());
+        let passing = [
+            problem(b"/none/such", "cannot be opened: Input/output error"),
+            problem(&there, "vanished: no such file"),
+            problem(&there, "changed while it was read, each time that was tried"),
+        ];
+        assert_eq!(lasting(&passing), [""; 0]);
+        let mut all = passing.to_vec();
+        all.push(problem(&there, "cannot be opened: Input/output error"));
+        let told = lasting(&all);
+        assert_eq!(told.len(), 1);
+        assert!(told[0].starts_with("all-sources-read: 1 could not be read ahead"), "{told:?}");
+    }
 }
