@@ -163,7 +163,7 @@ impl<'a> Engine<'a> {
 
     /// Reads a directory and all below it; `None` where it could not be looked at.
     pub(super) fn read_root(&mut self, target: Target) -> Result<Option<Entry>, IntakeError> {
-        let known = self.known_root(&target.path);
+        let known = self.known_root(&target.trail.path());
         let root = self.nodes.add(None, target);
         self.nodes.get_mut(root).known = known;
         self.root = Some(root);
@@ -236,7 +236,8 @@ impl<'a> Engine<'a> {
         self.note(node, &look);
         let volume = Arc::clone(&look.listing.volume);
         let state = self.nodes.get_mut(node);
-        let above = state.target.path.clone();
+        let trail = Arc::clone(&state.target.trail);
+        let above = trail.path();
         state.stat = Some(look.listing.stat);
         state.volume = look.listing.volume;
         state.key = look.key;
@@ -257,14 +258,14 @@ impl<'a> Engine<'a> {
                 (entry, Some((kid, Fate::Clean))) if has_meta => self.kept_slot(kid, entry),
                 (known, kid) => {
                     pending += 1;
-                    let path = join(&above, &seen.name);
                     if is_dir {
-                        let child = look.base.below(&seen, path, &volume);
+                        let child = look.base.below(&seen, trail.below(&seen.name), &volume);
                         let child = self.nodes.add(Some((node, slot)), child);
                         self.nodes.get_mut(child).known = kid.map(|(kid, _)| kid);
                         let pass = has_meta && kid.is_some_and(|(_, fate)| fate == Fate::Above);
                         if pass { passed.push(child) } else { below.push(child) }
                     } else {
+                        let path = join(&above, &seen.name);
                         self.job_bytes += seen.stat.size.min(WINDOW_BYTES);
                         self.jobs.push(Job::new(node, slot, seen.stat, path, seen.had, self.sort));
                     }
@@ -299,14 +300,14 @@ impl<'a> Engine<'a> {
             || !Arc::ptr_eq(&target.volume, &listing.volume);
         if crossed && self.root != Some(node) {
             let fs_type = listing.volume.volume.fs_type.clone();
-            self.seen.mounts.push((target.path.clone(), fs_type, true));
+            self.seen.mounts.push((target.trail.path(), fs_type, true));
         }
         self.note_in_first_look(node, look, crossed);
     }
 
     /// A directory could not be looked at: its entry stays, without content, and the problem is told.
     fn give_up(&mut self, node: usize, error: LookError) -> Result<(), IntakeError> {
-        let path = self.nodes.get(node).target.path.clone();
+        let path = self.nodes.get(node).target.trail.path();
         match error {
             LookError::Fatal(error) => return Err(error.into()),
             LookError::LeftOut(volume) => self.seen.mounts.push((path, volume.fs_type, false)),

@@ -11,6 +11,7 @@ use super::file::{self, Remarks, Surroundings};
 use super::look::{FirstLook, SecondLook, again};
 use super::plan::ReadPlan;
 use super::scan::{Anchor, Looker, Mounted, Target, mounted};
+use super::trail::Trail;
 use crate::base::path::{components, join};
 use crate::base::progress::Progress;
 use crate::base::time::Timestamp;
@@ -191,8 +192,8 @@ fn open_root(
 fn target(looker: &Looker<'_>, root: OpenRoot, path: &[u8]) -> Target {
     Target {
         anchor: Arc::new(Anchor::new(root.dir, &looker.anchors)),
-        way: Vec::new(),
-        path: path.to_vec(),
+        anchor_depth: components(path).count(),
+        trail: Trail::root(path),
         volume: root.mounted,
         stat: None,
         inode: None,

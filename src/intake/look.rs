@@ -46,10 +46,10 @@ impl SecondLook {
         }
     }
 
-    /// Adds what was found below another root, or in another way.
+    /// Adds what was found below another root, or in another way. Each keeps its own list, so that
+    /// many changes below one hide none below another.
     pub fn merge(&mut self, other: Self) {
-        let room = LISTED_MAX.saturating_sub(self.changed.len());
-        self.changed.extend(other.changed.into_iter().take(room));
+        self.changed.extend(other.changed);
         self.changed_total += other.changed_total;
         self.looked += other.looked;
     }
@@ -147,8 +147,8 @@ impl<'a> Again<'a> {
                 }
                 let base = self.looker.base(&target, dir);
                 for seen in below {
-                    let path = join(&target.path, &seen.name);
-                    let child = base.below(seen, path, &listing.volume);
+                    let trail = target.trail.below(&seen.name);
+                    let child = base.below(seen, trail, &listing.volume);
                     scope.spawn(|scope| self.look(scope, child));
                 }
             }
@@ -156,7 +156,7 @@ impl<'a> Again<'a> {
                 *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             }
             Err(LookError::LeftOut(_)) => {}
-            Err(LookError::Source(..) | LookError::Replaced) => self.add([target.path]),
+            Err(LookError::Source(..) | LookError::Replaced) => self.add([target.trail.path()]),
         }
     }
 
@@ -168,7 +168,7 @@ impl<'a> Again<'a> {
     fn compare(&self, target: &Target, listing: &Listing) {
         let stat = &listing.stat;
         let mut then = self.first.selves(stat.dev, stat.ino).peekable();
-        let Some(&any) = then.peek() else { return self.add([target.path.clone()]) };
+        let Some(&any) = then.peek() else { return self.add([target.trail.path()]) };
         let dir = |no: DirNo| &self.first.dirs[no as usize];
         if then.any(|no| dir(no).exact == listing.exact) {
             return;
@@ -177,10 +177,10 @@ impl<'a> Again<'a> {
         let each = listing.seen.iter().zip(&listing.all);
         let mut changed: Vec<Vec<u8>> = each
             .filter(|(_, digest)| shorts.binary_search(&short(digest)).is_err())
-            .map(|(seen, _)| join(&target.path, &seen.name))
+            .map(|(seen, _)| target.trail.path_of(&seen.name))
             .collect();
         if changed.is_empty() || listing.seen.len() < shorts.len() {
-            changed.push(target.path.clone());
+            changed.push(target.trail.path());
         }
         self.add(changed);
     }

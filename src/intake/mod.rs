@@ -15,5 +15,6 @@ pub mod look;
 pub mod plan;
 mod scan;
 mod stream;
+mod trail;
 
 pub mod consistent;

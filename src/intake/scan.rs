@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::digest::{self, Digest};
 use super::file::contents;
 use super::plan::ReadPlan;
+use super::trail::Trail;
 use crate::base::limits;
 use crate::base::path::join;
 use crate::base::time::Timestamp;
@@ -23,7 +24,7 @@ use crate::store::writer::Writer;
 /// Directories kept open for those below them, so that each is one name away. Beyond that number a
 /// way of several names leads from one of them.
 const ANCHORS_MAX: usize = 256;
-/// Bytes that such a way may have: the kernel takes 4095.
+/// Bytes of a way that are gone in one step: the kernel takes 4095.
 pub(super) const WAY_MAX: usize = 2000;
 
 /// An open directory from which others below it are opened.
@@ -49,16 +50,16 @@ impl Drop for Anchor {
 /// From where the directories below one are opened.
 pub(super) struct Base {
     anchor: Arc<Anchor>,
-    way: Vec<u8>,
+    depth: usize,
 }
 
 impl Base {
     /// The target for a name of the directory.
-    pub(super) fn below(&self, seen: &Seen, path: Vec<u8>, volume: &Arc<Mounted>) -> Target {
+    pub(super) fn below(&self, seen: &Seen, trail: Arc<Trail>, volume: &Arc<Mounted>) -> Target {
         Target {
             anchor: Arc::clone(&self.anchor),
-            way: join(&self.way, &seen.name),
-            path,
+            anchor_depth: self.depth,
+            trail,
             volume: Arc::clone(volume),
             stat: Some(seen.stat),
             inode: Some((seen.stat.dev, seen.stat.ino)),
@@ -72,10 +73,10 @@ impl Base {
 pub(super) struct Target {
     /// An open directory above it ...
     pub(super) anchor: Arc<Anchor>,
-    /// ... and the way from there; empty for the anchor itself.
-    pub(super) way: Vec<u8>,
-    /// Its absolute path.
-    pub(super) path: Vec<u8>,
+    /// ... its depth ...
+    pub(super) anchor_depth: usize,
+    /// ... and the way from the top; that of the anchor for the anchor itself.
+    pub(super) trail: Arc<Trail>,
     /// Its file system, where it is that of the directory above.
     pub(super) volume: Arc<Mounted>,
     /// What its directory said of it; `None` for a root, and where that was not looked at.
@@ -84,6 +85,25 @@ pub(super) struct Target {
     pub(super) inode: Option<(Device, u64)>,
     /// Whether its own metadata is known from the record of the directory above.
     pub(super) meta_known: bool,
+}
+
+impl Target {
+    /// Opens it from its anchor, in steps where the way is longer than the kernel takes at once.
+    pub(super) fn open(&self) -> io::Result<Box<dyn SourceDir>> {
+        let mut at: Option<Box<dyn SourceDir>> = None;
+        let way = self.trail.way_from(self.anchor_depth);
+        let mut way: &[u8] = if way.is_empty() { b"." } else { &way };
+        while way.len() > WAY_MAX {
+            // A name is shorter than a step.
+            let cut = way[..WAY_MAX].iter().rposition(|&b| b == b'/').unwrap_or(way.len());
+            let from: &dyn SourceDir = at.as_deref().unwrap_or(&*self.anchor.dir);
+            let next = from.open_dir(&way[..cut])?;
+            way = way.get(cut + 1..).unwrap_or_default();
+            at = Some(next);
+        }
+        let from: &dyn SourceDir = at.as_deref().unwrap_or(&*self.anchor.dir);
+        from.open_dir(way)
+    }
 }
 
 /// A mount met in this run.
@@ -185,8 +205,11 @@ impl Looker<'_> {
         if (self.over)() {
             return Err(LookError::Source("was not looked at", time_is_over()));
         }
-        let way: &[u8] = if target.way.is_empty() { b"." } else { &target.way };
-        let dir = target.anchor.dir.open_dir(way).map_err(cannot("cannot be opened"))?;
+        if target.trail.depth() > limits::DEPTH_MAX {
+            let deep = io::Error::new(io::ErrorKind::FileTooLarge, "it lies too deep");
+            return Err(LookError::Source("was not looked at", deep));
+        }
+        let dir = target.open().map_err(cannot("cannot be opened"))?;
         let stat = dir.stat_self().map_err(cannot("cannot be looked at"))?;
         if target.inode.is_some_and(|inode| inode != (stat.dev, stat.ino)) {
             return Err(LookError::Replaced);
@@ -237,11 +260,11 @@ impl Looker<'_> {
 
     /// From where the directories below a target are opened.
     pub(super) fn base(&self, target: &Target, dir: Box<dyn SourceDir>) -> Base {
-        let room = self.anchors.load(Ordering::Relaxed) < ANCHORS_MAX;
-        if room || target.way.len() > WAY_MAX {
-            return Base { anchor: Arc::new(Anchor::new(dir, &self.anchors)), way: Vec::new() };
+        if self.anchors.load(Ordering::Relaxed) < ANCHORS_MAX {
+            let depth = target.trail.depth();
+            return Base { anchor: Arc::new(Anchor::new(dir, &self.anchors)), depth };
         }
-        Base { anchor: Arc::clone(&target.anchor), way: target.way.clone() }
+        Base { anchor: Arc::clone(&target.anchor), depth: target.anchor_depth }
     }
 
     /// What the scan cache knows of a listing.
@@ -307,10 +330,11 @@ impl Looker<'_> {
             mounts: Vec::new(),
             left_out: Vec::new(),
         };
-        let ask = self.plan.may_leave_out_in(&target.path);
+        let path = target.trail.path();
+        let ask = self.plan.may_leave_out_in(&path);
         for twice in names.windows(2).filter(|two| two[0].name == two[1].name) {
             let said = "the file system lists this name twice".to_owned();
-            listing.problems.push((join(&target.path, &twice[0].name), said));
+            listing.problems.push((join(&path, &twice[0].name), said));
         }
         names.dedup_by(|a, b| a.name == b.name);
         for raw in names {
@@ -320,13 +344,13 @@ impl Looker<'_> {
                     raw.name.len(),
                     limits::NAME_MAX
                 );
-                listing.problems.push((join(&target.path, &raw.name), said));
+                listing.problems.push((join(&path, &raw.name), said));
                 continue;
             }
             match dir.stat(&raw.name) {
                 Ok(stat) => self.note(&mut listing, target, raw.name, stat, ask),
                 Err(e) => {
-                    let path = join(&target.path, &raw.name);
+                    let path = join(&path, &raw.name);
                     let gone = e.kind() == io::ErrorKind::NotFound;
                     let what = if gone { "vanished" } else { "cannot be looked at" };
                     listing.problems.push((path, format!("{what}: {e}")));
@@ -341,7 +365,7 @@ impl Looker<'_> {
     fn note(&self, listing: &mut Listing, target: &Target, name: Vec<u8>, stat: Stat, ask: bool) {
         let is_dir = stat.kind == InodeKind::Dir;
         if ask {
-            let path = join(&target.path, &name);
+            let path = target.trail.path_of(&name);
             if self.plan.leaves_out(&path, is_dir) {
                 if self.plan.left_out.contains(&path) {
                     listing.left_out.push(path);
@@ -354,7 +378,7 @@ impl Looker<'_> {
             listing.bytes += if stat.kind == InodeKind::File { data_bytes(&stat) } else { 0 };
         }
         if !is_dir && stat.dev != listing.stat.dev {
-            let path = join(&target.path, &name);
+            let path = target.trail.path_of(&name);
             listing.mounts.push((path, "a file's own mount".into(), true));
         }
         let namer = self.reader.repository().namer();

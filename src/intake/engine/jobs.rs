@@ -226,8 +226,7 @@ impl Engine<'_> {
         let state = self.nodes.get(node);
         let cannot =
             |source| FileError::Source { action: "its directory cannot be opened", source };
-        let way: &[u8] = if state.target.way.is_empty() { b"." } else { &state.target.way };
-        let dir = state.target.anchor.dir.open_dir(way).map_err(cannot)?;
+        let dir = state.target.open().map_err(cannot)?;
         let now = dir.stat_self().map_err(cannot)?;
         match &state.stat {
             Some(then) if (then.dev, then.ino) == (now.dev, now.ino) => Ok(dir),

@@ -3,13 +3,13 @@
 
 use super::node::{Slot, SlotState};
 use super::{Engine, IntakeError};
-use crate::base::path::{is_within, join};
+use crate::base::path::is_within;
 use crate::format::tree::{Entry, Node};
 use crate::host::fs::{InodeKind, Stat};
 use crate::intake::digest;
 use crate::intake::dirty::{Fate, Fates, Kids};
 use crate::intake::first::{DirNo, DirSeen, FirstLook, Group, NOBODY};
-use crate::intake::scan::{Look, Target, WAY_MAX, short};
+use crate::intake::scan::{Look, Target, short};
 use crate::store::accelerator::DirRecord;
 
 /// An earlier read, and what becomes of its directories.
@@ -147,9 +147,7 @@ impl Engine<'_> {
     /// The record of a directory that can be passed, whose key is noted.
     fn record_to_pass(&mut self, node: usize) -> Result<Option<DirRecord>, IntakeError> {
         let state = self.nodes.get(node);
-        let Some(no) = state.known.filter(|_| state.target.way.len() <= WAY_MAX) else {
-            return Ok(None);
-        };
+        let Some(no) = state.known else { return Ok(None) };
         let seen = &self.first_look.dirs[no as usize];
         let namer = self.looker.reader.repository().namer();
         let key = digest::dir_key(namer, &state.volume.volume.identity, seen.ino);
@@ -171,7 +169,7 @@ impl Engine<'_> {
             let was = &self.first_look.dirs[*no as usize];
             (was.dev, was.ino) == (listing.stat.dev, listing.stat.ino)
         });
-        let path = &state.target.path;
+        let path = &state.target.trail.path();
         let (parent, name) = match state.parent {
             Some((above, slot)) => {
                 let above = self.nodes.get(above);
@@ -265,8 +263,8 @@ impl Engine<'_> {
 fn below_of(target: &Target, seen: &DirSeen) -> Target {
     Target {
         anchor: std::sync::Arc::clone(&target.anchor),
-        way: join(&target.way, &seen.name),
-        path: join(&target.path, &seen.name),
+        anchor_depth: target.anchor_depth,
+        trail: target.trail.below(&seen.name),
         volume: std::sync::Arc::clone(&target.volume),
         stat: None,
         inode: Some((seen.dev, seen.ino)),

@@ -272,7 +272,7 @@ impl Engine<'_> {
         let attributes = state.attributes.take().unwrap_or_default();
         let around = Surroundings {
             volume: &state.volume.volume.identity,
-            class: self.looker.plan.class(&state.target.path),
+            class: self.looker.plan.class(&state.target.trail.path()),
         };
         let hand = &mut self.hands[0];
         let mut remarks = Remarks::default();
@@ -285,7 +285,7 @@ impl Engine<'_> {
             &mut remarks,
         );
         for problem in remarks.problems {
-            self.seen.problems.push((state.target.path.clone(), problem));
+            self.seen.problems.push((state.target.trail.path(), problem));
         }
         match made {
             Ok(meta) => Ok(meta),
