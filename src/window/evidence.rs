@@ -239,6 +239,12 @@ pub(super) fn processes(
     for note in &after.notes {
         detail.push_str(&format!("; {note}"));
     }
+    // The rules by which it was judged belong to the judgement.
+    if !rules.allow.is_empty() {
+        let programs: Vec<String> =
+            rules.allow.iter().map(|path| printable(crate::base::path::bytes(path))).collect();
+        detail.push_str(&format!("; the configuration allows reading to {}", programs.join(", ")));
+    }
     let paths: Vec<String> = paths.iter().map(|path| printable(path)).collect();
     Evidence {
         check: CHECK.into(),
