@@ -17,6 +17,15 @@ pub enum ServiceState {
     Unknown(String),
 }
 
+/// Where a service that counts as running is on its way to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// It is being started, or waits to be started again.
+    Up,
+    /// It is being stopped.
+    Down,
+}
+
 /// What a service said of itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServiceStatus {
@@ -32,6 +41,10 @@ pub struct ServiceStatus {
     pub cgroup: Option<String>,
     /// When the unit became active: microseconds of the machine's monotonic clock, in decimal.
     pub active_enter: Option<String>,
+    /// Where it is on its way to, if it is.
+    pub way: Option<Way>,
+    /// Why it could not be started, where that can be told.
+    pub start_refused: Option<String>,
 }
 
 impl ServiceStatus {
@@ -45,6 +58,8 @@ impl ServiceStatus {
             main_pid: None,
             cgroup: None,
             active_enter: None,
+            way: None,
+            start_refused: None,
         }
     }
 }

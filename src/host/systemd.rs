@@ -2,18 +2,18 @@
 //! a shell.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::clock::Clock;
 use super::node::{Node, Rights, Sharing};
 use super::run::{Finished, KEPT_OUTPUT, RunError};
-use super::service::{Action, Service, ServiceError, ServiceState, ServiceStatus};
+use super::service::{Action, Service, ServiceError, ServiceState, ServiceStatus, Way};
 
 use crate::base::path::printable;
 
+mod cgroup;
 #[cfg(test)]
 mod tests;
 
@@ -26,9 +26,6 @@ const QUESTION: Duration = Duration::from_secs(30);
 
 /// How often a start is tried.
 const TRIES: u32 = 3;
-
-/// How deep control groups are followed below the unit's own.
-const MAX_CGROUP_DEPTH: u32 = 64;
 
 /// Lists the processes of a control group on another node, and of those below it.
 const GROUP: &str = include_str!("systemd/group.sh");
@@ -124,6 +121,14 @@ impl UnitProperties {
         match self.load_state.as_str() {
             "loaded" => None,
             other => Some(format!("its load state is {other}")),
+        }
+    }
+
+    fn way(&self) -> Option<Way> {
+        match self.active_state.as_str() {
+            "activating" => Some(Way::Up),
+            "deactivating" => Some(Way::Down),
+            _ => None,
         }
     }
 
@@ -375,6 +380,8 @@ impl Service for Systemd {
         Ok(ServiceStatus {
             state: unit.state(),
             detail: unit.detail(),
+            way: unit.way(),
+            start_refused: unit.start_refused(),
             invocation_id: unit.invocation_id,
             main_pid: unit.main_pid,
             cgroup: unit.control_group,
@@ -436,58 +443,10 @@ impl Service for Systemd {
         let Some(dirs) = self.cgroup_dirs(&group) else { return Ok(None) };
         let mut pids = Vec::new();
         for dir in dirs {
-            collect_processes(&dir, 0, &mut pids)?;
+            cgroup::collect_processes(&dir, 0, &mut pids)?;
         }
         pids.sort_unstable();
         pids.dedup();
         Ok(Some(pids))
     }
-}
-
-/// Adds the processes of a control group and of those below it. A group that is gone has none.
-fn collect_processes(dir: &Path, depth: u32, pids: &mut Vec<u32>) -> Result<(), ServiceError> {
-    let failed = |path: &Path, source: io::Error| ServiceError::Cgroup {
-        path: path.display().to_string(),
-        source,
-    };
-    if depth > MAX_CGROUP_DEPTH {
-        return Err(failed(dir, io::Error::other("control groups are nested too deeply")));
-    }
-    let file = dir.join("cgroup.procs");
-    match std::fs::read_to_string(&file) {
-        Ok(text) => {
-            for line in text.lines() {
-                let pid = line.trim().parse().map_err(|_| {
-                    failed(&file, io::Error::new(io::ErrorKind::InvalidData, "not a process id"))
-                })?;
-                pids.push(pid);
-            }
-        }
-        Err(e) if is_gone(&e) => return Ok(()),
-        // A threaded group: its processes are listed in the group above it.
-        Err(e) if e.raw_os_error() == Some(rustix::io::Errno::OPNOTSUPP.raw_os_error()) => {}
-        Err(e) => return Err(failed(&file, e)),
-    }
-    let names = match std::fs::read_dir(dir) {
-        Ok(names) => names,
-        Err(e) if is_gone(&e) => return Ok(()),
-        Err(e) => return Err(failed(dir, e)),
-    };
-    for name in names {
-        let name = match name {
-            Ok(name) => name,
-            Err(e) if is_gone(&e) => continue,
-            Err(e) => return Err(failed(dir, e)),
-        };
-        if name.file_type().is_ok_and(|kind| kind.is_dir()) {
-            collect_processes(&name.path(), depth + 1, pids)?;
-        }
-    }
-    Ok(())
-}
-
-/// Whether a group went away while it was read.
-fn is_gone(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound
-        || error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
 }

@@ -48,16 +48,18 @@ use std::time::Duration;
 
 use super::chain;
 use super::evidence::{self, Rules, SecondLook, few};
+use super::guard::Guards;
 use super::intent::{Intent, IntentService, IntentStore, ServiceKind};
 use super::nodes::{Looks, at_once, by_node};
 use super::observe::{Observer, Trees};
-use super::running::{Core, Watched, ask};
+use super::running::{Core, OnDisk, Watched};
 use super::site_lock::{SiteLock, StopLock};
 use super::sqlite;
+use super::start::ask;
 use crate::base::time::{Timestamp, human_duration};
 use crate::format::manifest::{Evidence, WindowRecord};
 use crate::host::clock::Clock;
-use crate::host::service::{Service, ServiceError, ServiceState};
+use crate::host::service::{Service, ServiceError, ServiceState, ServiceStatus, Way};
 use crate::host::signal::Interrupt;
 
 mod errors;
@@ -133,6 +135,8 @@ pub struct Context {
     pub interrupt: Interrupt,
     /// What can be seen of this machine's processes and locks.
     pub observer: Arc<dyn Observer>,
+    /// What watches over the window from outside.
+    pub guards: Arc<dyn Guards>,
 }
 
 /// A service that ran before and does not now (exit code 30).
@@ -240,17 +244,27 @@ pub fn arm(plan: Plan, context: Context, lock: &SiteLock) -> Result<Armed, ArmEr
     if context.interrupt.is_set() {
         return Err(ArmError::Interrupted);
     }
-    let mut stop_lock = None;
-    if plan.mode.stops() {
-        let clock = &*context.clock;
-        // Something that an earlier stop left alive may hold it; that is no reason to refuse.
-        stop_lock = StopLock::acquire(&context.store, &plan.site, Duration::ZERO, clock)?;
-        context.store.write(&intent_of(&plan, &services, clock)?)?;
-    }
-    let has_intent = plan.mode.stops();
-    let mut core = Core::new(plan, context, services, has_intent, stop_lock, lock.clone());
+    let armed =
+        if plan.mode.stops() { Some(put_in_place(&plan, &services, &context)?) } else { None };
+    let mut core = Core::new(plan, context, services, armed, lock.clone());
     core.clocks = core.everywhere().clocks();
     Ok(Armed { core })
+}
+
+/// The intent is on disk, and whoever acts on it if this process cannot is at its post.
+fn put_in_place(plan: &Plan, services: &[Watched], context: &Context) -> Result<OnDisk, ArmError> {
+    let clock = &*context.clock;
+    // Something that an earlier stop left alive may hold it; that is no reason to refuse.
+    let stop_lock = StopLock::acquire(&context.store, &plan.site, Duration::ZERO, clock)?;
+    let intent = intent_of(plan, services, clock)?;
+    context.store.write(&intent)?;
+    match context.guards.arm(&intent) {
+        Ok(guard) => Ok(OnDisk { intent: Some(intent), guard: Some(guard), stop_lock }),
+        Err(error) => {
+            context.store.remove(&plan.site)?;
+            Err(error.into())
+        }
+    }
 }
 
 /// Asks for the status of every service, all nodes at once.
@@ -276,6 +290,7 @@ fn look_at(planned: &PlannedService, plan: &Plan, clock: &dyn Clock) -> Result<W
             ArmError::Status { service: service.clone(), node: node.clone(), source: source.into() }
         }
     })?;
+    let was = settled(&*planned.service, was, plan, clock)?;
     let goes_on = plan.allow_capture || plan.rules.asserts("service-stopped");
     match &was.state {
         ServiceState::Unknown(seen) if plan.mode.stops() && !goes_on => {
@@ -286,7 +301,37 @@ fn look_at(planned: &PlannedService, plan: &Plan, clock: &dyn Clock) -> Result<W
         }
         _ => {}
     }
+    if let (true, ServiceState::Running, Some(why)) =
+        (plan.mode.stops(), &was.state, was.start_refused.clone())
+    {
+        return Err(ArmError::CannotStart { service, node, why });
+    }
     Ok(Watched::new(Arc::clone(&planned.service), planned.how.clone(), was))
+}
+
+/// Waits for the end of a stop that somebody else asked for: whoever goes down does not run, and who
+/// wanted that would not want a start.
+fn settled(
+    service: &dyn Service,
+    mut was: ServiceStatus,
+    plan: &Plan,
+    clock: &dyn Clock,
+) -> Result<ServiceStatus, ArmError> {
+    const LONGEST: Duration = Duration::from_secs(30);
+    let until = clock.monotonic().saturating_add(LONGEST.min(plan.stop_timeout));
+    while was.way == Some(Way::Down) {
+        let (label, node) = (service.label(), service.node());
+        if clock.monotonic() >= until {
+            return Err(ArmError::GoesDown { service: label, node, seen: was.detail });
+        }
+        clock.sleep(Duration::from_millis(250));
+        was = ask(service, clock).map_err(|source| ArmError::Status {
+            service: label,
+            node,
+            source: source.into(),
+        })?;
+    }
+    Ok(was)
 }
 
 fn intent_of(plan: &Plan, services: &[Watched], clock: &dyn Clock) -> Result<Intent, ArmError> {

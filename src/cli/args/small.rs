@@ -64,12 +64,39 @@ pub struct WindowArgs {
 }
 
 /// What can be done about a window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum WindowCommand {
     /// Show whether a window is open, and what a killed run left
     Status,
     /// Start what a killed run had stopped; does nothing where there is nothing to do
     Recover,
+    /// Watch over a window from outside; what `snapshot` runs beside itself
+    #[command(hide = true)]
+    Guard(GuardArgs),
+}
+
+/// `window guard`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct GuardArgs {
+    /// Where the intent is
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: PathBuf,
+
+    /// The site's label
+    #[arg(long, value_name = "LABEL")]
+    pub site: String,
+
+    /// Milliseconds after which the service is started even if the run still lives
+    #[arg(long, value_name = "N")]
+    pub within_ms: u64,
+
+    /// Be the process that watches, at the end of a pipe
+    #[arg(long)]
+    pub watching: bool,
+
+    /// Watch by the owner's process number, without a pipe
+    #[arg(long)]
+    pub by_process: bool,
 }
 
 pub(super) const UNLOCK_ABOUT: &str = "\

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::base::path::printable;
 use crate::cli::args::{PrecopyMode, SnapshotArgs};
+use crate::cli::commands::guard;
 use crate::cli::config::Precopy;
 use crate::cli::exit::{CliError, Exit, Kind};
 use crate::cli::fault;
@@ -27,6 +28,9 @@ use crate::window::site_lock::LockError;
 
 /// Threads that look and read, at most: more do not help a disk.
 const THREADS_MAX: usize = 8;
+
+/// Time that a start has at least, however little a stop has.
+const START_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// Takes a snapshot and shows it.
 ///
@@ -68,6 +72,7 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
         Interrupt::stay_awake().map_err(|e| CliError::from_error(Kind::Failed, &e))?;
     }
     let session = context.session()?;
+    let guards = guard::outside(&state_dir, &context.clock);
     let owners = SystemOwners::default();
     let given = SnapshotInput {
         window,
@@ -87,6 +92,7 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
         owners: &owners,
         clock: Arc::clone(&context.clock),
         interrupt,
+        guards,
         progress: &*context.progress,
     };
     let report = snapshot(session, &given).map_err(|error| failed(&error))?;
@@ -179,7 +185,7 @@ fn plan_window(
         leave_stopped: args.service.leave_stopped,
         allow_capture: args.allow_capture,
         stop_timeout: config.service.stop_timeout,
-        start_timeout: config.service.stop_timeout,
+        start_timeout: config.service.stop_timeout.max(START_TIMEOUT),
         max_downtime: args.service.max_downtime.unwrap_or(config.service.max_downtime),
         wait_quiet: args.service.wait_quiet.unwrap_or(usual),
         rules: Rules {

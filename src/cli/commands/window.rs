@@ -30,9 +30,10 @@ struct Done {
 /// # Errors
 /// Those of the state directory.
 pub fn run(context: &Context, args: &WindowArgs) -> Result<Exit, CliError> {
-    match args.command {
+    match &args.command {
         WindowCommand::Status => status(context),
         WindowCommand::Recover => recover(context),
+        WindowCommand::Guard(args) => super::guard::run(args),
     }
 }
 

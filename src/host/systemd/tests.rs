@@ -1,3 +1,4 @@
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
 

@@ -31,6 +31,7 @@ use crate::store::lease::{Lease, LeaseError};
 use crate::store::reader::Reader;
 use crate::store::writer::{WriteError, WriteStats, Writer, check_free};
 use crate::window::evidence::SecondLook;
+use crate::window::guard::Guards;
 use crate::window::intent::{IntentError, IntentStore};
 use crate::window::observe::{Observer, ThisMachine, Trees};
 use crate::window::phases::{
@@ -76,6 +77,8 @@ pub struct SnapshotInput<'a> {
     pub clock: Arc<dyn Clock>,
     /// Signals.
     pub interrupt: Interrupt,
+    /// What watches over the window from outside this process.
+    pub guards: Arc<dyn Guards>,
     /// Where the run says how far it is.
     pub progress: &'a dyn Progress,
 }
@@ -201,7 +204,8 @@ pub fn snapshot(
     let store = IntentStore::open(&input.state_dir);
     let site = input.window.site.clone();
     let (clock, interrupt) = (&*input.clock, &input.interrupt);
-    let lock = SiteLock::acquire(&store, &site, input.lock_wait, clock, interrupt)?;
+    let wait = input.lock_wait.max(begin::recovery_under_way(&store, &site)?);
+    let lock = SiteLock::acquire(&store, &site, wait, clock, interrupt)?;
     let mut warnings = begin::recover_first(&store, &lock, input)?;
 
     warnings.extend(session::clear_dead_leases(&session.repository)?);
@@ -311,6 +315,7 @@ impl Run<'_> {
             clock: Arc::clone(&input.clock),
             interrupt: input.interrupt.clone(),
             observer,
+            guards: Arc::clone(&input.guards),
         };
         let armed = arm(input.window.clone(), context, lock)?;
         input.progress.phase("stopping the service", None);

@@ -156,6 +156,7 @@ impl World {
             clock: self.clock.clone(),
             interrupt: self.interrupt.clone(),
             observer: self.observer.clone(),
+            guards: Arc::new(crate::window::guard::NoGuards),
         }
     }
 

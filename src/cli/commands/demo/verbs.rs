@@ -28,6 +28,7 @@ use crate::record::snapshot::Snapshot;
 use crate::store::reader::Reader;
 use crate::store::repository::Unlock;
 use crate::window::evidence::Rules;
+use crate::window::guard::NoGuards;
 use crate::window::intent::ServiceKind;
 use crate::window::phases::{Mode, Plan, PlannedService};
 
@@ -168,6 +169,8 @@ impl Verbs for Own {
             owners: &owners,
             clock: Arc::clone(&self.clock),
             interrupt: self.interrupt.clone(),
+            // Its service ends by itself, and is nobody's.
+            guards: Arc::new(NoGuards),
             progress,
         };
         let report = snapshot(session, &input);
