@@ -3,6 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,8 +15,11 @@ use super::service::{Action, Service, ServiceError, ServiceState, ServiceStatus,
 use crate::base::path::printable;
 
 mod cgroup;
+mod guard;
 #[cfg(test)]
 mod tests;
+
+pub use guard::{DROP_IN, hold_name};
 
 /// What is asked of systemd, in one call: each costs some 30 ms.
 const PROPERTIES: &str = "LoadState,ActiveState,SubState,InvocationID,MainPID,ControlGroup,\
@@ -175,8 +179,18 @@ pub struct Systemd {
     pub program: PathBuf,
     /// Where the control groups are.
     pub cgroup_root: PathBuf,
+    /// `systemd-run`, found likewise.
+    pub run_program: PathBuf,
+    /// Where holds are.
+    pub hold_dir: PathBuf,
+    /// Where drop-ins of the administrator are.
+    pub unit_dir: PathBuf,
     unit: String,
     node: Node,
+    /// Whether the node may have a hold for it.
+    guarded: AtomicBool,
+    /// Whether a timer of the node may start it.
+    timed: AtomicBool,
     /// The group that the unit had when it was last seen in one: systemd forgets it at the stop,
     /// and processes may be left in it.
     seen_cgroup: Mutex<Option<String>>,
@@ -203,8 +217,13 @@ impl Systemd {
         Ok(Self {
             program: PathBuf::from("systemctl"),
             cgroup_root: PathBuf::from("/sys/fs/cgroup"),
+            run_program: PathBuf::from("systemd-run"),
+            hold_dir: PathBuf::from("/run/cabk"),
+            unit_dir: PathBuf::from("/etc/systemd/system"),
             unit: unit.to_owned(),
             node,
+            guarded: AtomicBool::new(false),
+            timed: AtomicBool::new(false),
             seen_cgroup: Mutex::new(None),
         })
     }
@@ -282,6 +301,8 @@ impl Systemd {
     /// Asks for a start once. What was seen, where the unit does not run afterwards.
     fn try_start(&self, deadline: Duration) -> Result<Option<String>, ServiceError> {
         let left = || deadline.saturating_sub(self.clock().monotonic());
+        // What held it down goes first. Where it cannot be taken away the start tells.
+        let released = self.release();
         // After quick starts in a row systemd refuses further ones until this. A unit that systemd
         // has put out of its memory has nothing to reset: that failure says nothing.
         let reset = ["reset-failed", "--", &self.unit];
@@ -307,6 +328,9 @@ impl Systemd {
             let mut seen = unit.detail();
             if !unit.condition_held {
                 seen.push_str(", a condition of the unit does not hold");
+            }
+            if let Err(error) = &released {
+                seen.push_str(&format!(", {error}"));
             }
             if !done.status.success() {
                 seen = format!("{seen}, systemctl ended with {}: {}", done.ending(), done.said());
@@ -411,7 +435,11 @@ impl Service for Systemd {
             let outcome = self.try_start(deadline);
             let last = tries == TRIES || self.clock().monotonic() >= deadline;
             match outcome {
-                Ok(None) => return Ok(()),
+                Ok(None) => {
+                    // A timer that stays starts what runs already.
+                    let _ = self.cancel();
+                    return Ok(());
+                }
                 Ok(Some(seen)) if last => {
                     let label = self.unit.clone();
                     return Err(ServiceError::NotStarted { label, tries, seen });

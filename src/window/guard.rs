@@ -21,7 +21,7 @@ mod hold;
 #[cfg(test)]
 mod tests;
 
-pub use arm::{GuardError, Guards, NoGuards, OutsideGuards, Standing, by_process};
+pub use arm::{GuardError, GuardUnits, Guards, NoGuards, OutsideGuards, Standing, by_process};
 pub use hold::{HOLDS, Hold, sweep_holds};
 
 /// Time past the longest downtime at which a guard acts: whoever lives was faster then.

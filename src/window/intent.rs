@@ -133,9 +133,9 @@ pub struct IntentService {
     pub invocation_id: Option<String>,
     /// The control group of that run.
     pub cgroup: Option<String>,
-    /// Whether a hold keeps it from being started, which has to go before the start.
+    /// Whether its node may have a hold and a timer for it: they go with the start.
     #[serde(default)]
-    pub held: bool,
+    pub guarded: bool,
 }
 
 impl IntentService {
@@ -155,7 +155,7 @@ impl IntentService {
             detail: was.detail.clone(),
             invocation_id: was.invocation_id.clone(),
             cgroup: was.cgroup.clone(),
-            held: false,
+            guarded: false,
         }
     }
 

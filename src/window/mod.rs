@@ -12,7 +12,7 @@ pub mod recover;
 mod running;
 pub mod site_lock;
 pub mod sqlite;
-mod start;
+pub mod start;
 
 /// An error and what lies below it, for a person.
 fn chain(error: &dyn std::error::Error) -> String {

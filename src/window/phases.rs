@@ -49,23 +49,26 @@ use std::time::Duration;
 use super::chain;
 use super::evidence::{self, Rules, SecondLook, few};
 use super::guard::Guards;
-use super::intent::{Intent, IntentService, IntentStore, ServiceKind};
+use super::intent::{IntentService, IntentStore, ServiceKind};
 use super::nodes::{Looks, at_once, by_node};
 use super::observe::{Observer, Trees};
-use super::running::{Core, OnDisk, Watched};
-use super::site_lock::{SiteLock, StopLock};
+use super::running::{Core, Watched};
+use super::site_lock::SiteLock;
 use super::sqlite;
 use super::start::ask;
-use crate::base::time::{Timestamp, human_duration};
+use crate::base::time::human_duration;
 use crate::format::manifest::{Evidence, WindowRecord};
 use crate::host::clock::Clock;
-use crate::host::service::{Service, ServiceError, ServiceState, ServiceStatus, Way};
+use crate::host::service::{Precaution, Service, ServiceError, ServiceState};
 use crate::host::signal::Interrupt;
 
 mod errors;
+mod ready;
 mod stopped;
 #[cfg(test)]
 mod tests;
+
+pub(super) use ready::disarm_nodes;
 
 pub use errors::{AbortReason, Aborted, ArmError};
 
@@ -95,6 +98,8 @@ pub struct PlannedService {
     pub service: Arc<dyn Service>,
     /// What goes into the intent.
     pub how: ServiceKind,
+    /// What its own node does beforehand, if it can.
+    pub precaution: Option<Arc<dyn Precaution>>,
 }
 
 /// What a window is to do.
@@ -232,7 +237,7 @@ pub fn arm(plan: Plan, context: Context, lock: &SiteLock) -> Result<Armed, ArmEr
     if plan.mode.stops() && context.store.read(&plan.site)?.is_some() {
         return Err(ArmError::LeftBehind(plan.site));
     }
-    let services = look_at_all(&plan, &*context.clock)?;
+    let mut services = look_at_all(&plan, &*context.clock)?;
     if plan.mode.stops() {
         if services.is_empty() {
             return Err(ArmError::NoServices);
@@ -244,27 +249,14 @@ pub fn arm(plan: Plan, context: Context, lock: &SiteLock) -> Result<Armed, ArmEr
     if context.interrupt.is_set() {
         return Err(ArmError::Interrupted);
     }
-    let armed =
-        if plan.mode.stops() { Some(put_in_place(&plan, &services, &context)?) } else { None };
+    let armed = if plan.mode.stops() {
+        Some(ready::put_in_place(&plan, &mut services, &context)?)
+    } else {
+        None
+    };
     let mut core = Core::new(plan, context, services, armed, lock.clone());
     core.clocks = core.everywhere().clocks();
     Ok(Armed { core })
-}
-
-/// The intent is on disk, and whoever acts on it if this process cannot is at its post.
-fn put_in_place(plan: &Plan, services: &[Watched], context: &Context) -> Result<OnDisk, ArmError> {
-    let clock = &*context.clock;
-    // Something that an earlier stop left alive may hold it; that is no reason to refuse.
-    let stop_lock = StopLock::acquire(&context.store, &plan.site, Duration::ZERO, clock)?;
-    let intent = intent_of(plan, services, clock)?;
-    context.store.write(&intent)?;
-    match context.guards.arm(&intent) {
-        Ok(guard) => Ok(OnDisk { intent: Some(intent), guard: Some(guard), stop_lock }),
-        Err(error) => {
-            context.store.remove(&plan.site)?;
-            Err(error.into())
-        }
-    }
 }
 
 /// Asks for the status of every service, all nodes at once.
@@ -290,7 +282,7 @@ fn look_at(planned: &PlannedService, plan: &Plan, clock: &dyn Clock) -> Result<W
             ArmError::Status { service: service.clone(), node: node.clone(), source: source.into() }
         }
     })?;
-    let was = settled(&*planned.service, was, plan, clock)?;
+    let was = ready::settled(&*planned.service, was, plan, clock)?;
     let goes_on = plan.allow_capture || plan.rules.asserts("service-stopped");
     match &was.state {
         ServiceState::Unknown(seen) if plan.mode.stops() && !goes_on => {
@@ -306,44 +298,7 @@ fn look_at(planned: &PlannedService, plan: &Plan, clock: &dyn Clock) -> Result<W
     {
         return Err(ArmError::CannotStart { service, node, why });
     }
-    Ok(Watched::new(Arc::clone(&planned.service), planned.how.clone(), was))
-}
-
-/// Waits for the end of a stop that somebody else asked for: whoever goes down does not run, and who
-/// wanted that would not want a start.
-fn settled(
-    service: &dyn Service,
-    mut was: ServiceStatus,
-    plan: &Plan,
-    clock: &dyn Clock,
-) -> Result<ServiceStatus, ArmError> {
-    const LONGEST: Duration = Duration::from_secs(30);
-    let until = clock.monotonic().saturating_add(LONGEST.min(plan.stop_timeout));
-    while was.way == Some(Way::Down) {
-        let (label, node) = (service.label(), service.node());
-        if clock.monotonic() >= until {
-            return Err(ArmError::GoesDown { service: label, node, seen: was.detail });
-        }
-        clock.sleep(Duration::from_millis(250));
-        was = ask(service, clock).map_err(|source| ArmError::Status {
-            service: label,
-            node,
-            source: source.into(),
-        })?;
-    }
-    Ok(was)
-}
-
-fn intent_of(plan: &Plan, services: &[Watched], clock: &dyn Clock) -> Result<Intent, ArmError> {
-    let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
-    let now = clock.now();
-    let secs = i64::try_from(plan.max_downtime.as_secs()).unwrap_or(i64::MAX);
-    let deadline = Timestamp { secs: now.secs.saturating_add(secs), nanos: now.nanos };
-    let mut intent = Intent::new(&plan.site, now, deadline).map_err(ArmError::Identity)?;
-    intent.stop_timeout_ms = millis(plan.stop_timeout);
-    intent.start_timeout_ms = millis(plan.start_timeout);
-    intent.services = services.iter().map(|watched| watched.intent.clone()).collect();
-    Ok(intent)
+    Ok(Watched::new(planned, was))
 }
 
 fn give_up(mut core: Core, reason: AbortReason) -> Aborted {

@@ -135,6 +135,9 @@ pub fn service_of(
             if let Some(group) = &service.cgroup {
                 systemd.remember_cgroup(group);
             }
+            if service.guarded {
+                systemd.remember_guard();
+            }
             Arc::new(systemd)
         }
         ServiceKind::Commands { stop, start, status } => {

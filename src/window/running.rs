@@ -10,13 +10,15 @@ use super::chain;
 use super::guard::Standing;
 use super::intent::{Intent, IntentError, IntentService, IntentStore, Phase, Prior, ServiceKind};
 use super::nodes::{Everywhere, NodeClock, at_once, by_node};
-use super::phases::{AbortReason, Context, NotRunning, Plan, Restarted};
+use super::phases::{
+    AbortReason, Context, NotRunning, Plan, PlannedService, Restarted, disarm_nodes,
+};
 use super::site_lock::{SiteLock, StopLock};
 use super::start::{Before, Started, ask, start, wait_for};
 use crate::base::time::Timestamp;
 use crate::format::manifest::{Evidence, How, NodeRecord, WindowRecord};
 use crate::host::run::RunError;
-use crate::host::service::{Service, ServiceError, ServiceState, ServiceStatus};
+use crate::host::service::{Precaution, Service, ServiceError, ServiceState, ServiceStatus};
 
 /// Time in which a service whose stop went wrong may still go down by commands.
 const LATE_STOP: Duration = Duration::from_secs(2);
@@ -45,6 +47,7 @@ impl FailedStop {
 /// A service of the window.
 pub(super) struct Watched {
     pub(super) service: Arc<dyn Service>,
+    pub(super) precaution: Option<Arc<dyn Precaution>>,
     pub(super) intent: IntentService,
     pub(super) was: ServiceStatus,
     /// The run that systemd named right after the stop.
@@ -56,9 +59,12 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn new(service: Arc<dyn Service>, how: ServiceKind, was: ServiceStatus) -> Self {
+    pub(super) fn new(planned: &PlannedService, was: ServiceStatus) -> Self {
+        let service = Arc::clone(&planned.service);
+        let precaution = planned.precaution.clone();
+        let how = planned.how.clone();
         let intent = IntentService::new(service.node(), service.label(), how, &was);
-        Self { service, intent, was, after_stop: None, asked: false, stop_failed: None }
+        Self { precaution, service, intent, was, after_stop: None, asked: false, stop_failed: None }
     }
 
     /// Whether it counts as one that ran before.
@@ -128,6 +134,8 @@ impl Stopping<'_> {
 /// What a window that stops something has in place before.
 #[derive(Default)]
 pub(super) struct OnDisk {
+    /// When that was, by the monotonic clock.
+    pub(super) at: Duration,
     pub(super) intent: Option<Intent>,
     pub(super) guard: Option<Box<dyn Standing>>,
     pub(super) stop_lock: Option<StopLock>,
@@ -169,10 +177,9 @@ impl Core {
         armed: Option<OnDisk>,
         lock: SiteLock,
     ) -> Self {
-        let armed_at = context.clock.monotonic();
-        let OnDisk { intent, guard, stop_lock } = armed.unwrap_or_default();
+        let OnDisk { at, intent, guard, stop_lock } = armed.unwrap_or_default();
         Self {
-            armed_at,
+            armed_at: at,
             plan,
             context,
             services,
@@ -273,6 +280,8 @@ impl Core {
                 Err(error) => warnings.push(chain(&error)),
             }
         }
+        // A start that succeeded did that itself; one that failed is left to the node's own timer.
+        warnings.extend(disarm_nodes(&self.services, |watched| leave_stopped || !watched.asked));
         if let Some(guard) = self.guard.take() {
             guard.dismiss();
         }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::chain;
-use super::intent::ServiceKind;
+use super::intent::{IntentService, ServiceKind};
+use super::nodes::{at_once, by_node};
+use super::phases::{NotRunning, Plan, PlannedService, Restarted};
 use crate::host::clock::Clock;
 use crate::host::service::{Service, ServiceError, ServiceState, ServiceStatus, Way};
 
@@ -120,6 +122,35 @@ fn ask_until_up(
         }
         clock.sleep(ASK_PAUSE);
     }
+}
+
+/// Looks once more at what a window had started: a service that fell over soon after its start does
+/// not run, whatever was seen then. What does not run now.
+pub fn fell_over(plan: &Plan, closed: &Restarted, clock: &dyn Clock) -> Vec<NotRunning> {
+    let ran = |one: &&PlannedService| {
+        let (node, service) = (one.service.node(), one.service.label());
+        closed.record.nodes.iter().any(|record| {
+            record.runs_after == Some(true) && (&record.node, &record.service) == (&node, &service)
+        })
+    };
+    let those = plan.services.iter().filter(ran).map(|one| (one.service.node(), one));
+    let looked = at_once(by_node(those), |group| {
+        let fell = |one: &&PlannedService| {
+            let deadline = clock.monotonic().saturating_add(plan.start_timeout);
+            let status = ask_until_up(&*one.service, deadline, clock).ok()?;
+            // What cannot be told now was seen running before.
+            let down = status.state == ServiceState::Stopped
+                || (status.state == ServiceState::Running && status.way.is_some());
+            let why = format!("it was started, and runs no more: {}", status.detail);
+            let intent = || {
+                let (node, label) = (one.service.node(), one.service.label());
+                IntentService::new(node, label, one.how.clone(), &status)
+            };
+            down.then(|| NotRunning::new(&intent(), why))
+        };
+        group.iter().filter_map(fell).collect::<Vec<_>>()
+    });
+    looked.concat()
 }
 
 /// Waits until a service is in this state, for at most `length`. Whether it is.

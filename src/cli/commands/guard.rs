@@ -11,13 +11,14 @@ use crate::cli::exit::{CliError, Exit, Kind};
 use crate::host::clock::{Clock, SystemClock};
 use crate::host::signal::Interrupt;
 use crate::host::watchdog::{Watch, detach, this_program};
-use crate::window::guard::{Ended, Guard, Guards, OutsideGuards, by_process};
+use crate::window::guard::{Ended, Guard, GuardUnits, Guards, OutsideGuards, by_process};
 use crate::window::intent::{Intent, IntentError, IntentStore};
 use crate::window::recover::service_of;
 
 /// The guards of a run of this program.
 pub fn outside(state_dir: &Path, clock: &Arc<dyn Clock>) -> Arc<dyn Guards> {
-    Arc::new(OutsideGuards::new(this_program(), state_dir, Arc::clone(clock)))
+    let guards = OutsideGuards::new(this_program(), state_dir, Arc::clone(clock));
+    Arc::new(guards.with_units(GuardUnits::of_this_machine()))
 }
 
 /// Is one of a guard's processes, until it is not needed any more. It needs neither configuration

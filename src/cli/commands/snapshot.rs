@@ -21,6 +21,7 @@ use crate::host::users::SystemOwners;
 use crate::intake::forest::IntakeError;
 use crate::ops::snapshot::{CommitFault, SnapshotError, SnapshotInput, SnapshotReport, snapshot};
 use crate::ops::sources::{Wanted, connect_version};
+use crate::ops::window;
 use crate::store::writer::WriteError;
 use crate::window::evidence::Rules;
 use crate::window::phases::{AbortReason, Aborted, ArmError, Mode, Plan};
@@ -28,6 +29,9 @@ use crate::window::site_lock::LockError;
 
 /// Threads that look and read, at most: more do not help a disk.
 const THREADS_MAX: usize = 8;
+
+/// Time that a stop has at least.
+const STOP_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 
 /// Time that a start has at least, however little a stop has.
 const START_TIMEOUT: Duration = Duration::from_secs(5 * 60);
@@ -95,7 +99,7 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
         guards,
         progress: &*context.progress,
     };
-    let report = snapshot(session, &given).map_err(|error| failed(&error))?;
+    let report = snapshot(session, &given).map_err(|error| failed_in(context, &error))?;
     context.progress.finish();
     let shown = shown::report(context, &report);
     exit_of(context, &report, shown)
@@ -173,6 +177,10 @@ fn plan_window(
 ) -> Result<Plan, CliError> {
     let config = &context.loaded.config;
     let nodes = Nodes::chosen(context, args)?;
+    if config.service.stop_timeout < STOP_TIMEOUT_MIN {
+        let message = "service.stop_timeout is less than a second: no service could stop in it";
+        return Err(CliError::new(Kind::Config, message));
+    }
     let stopped = args.service.already_stopped;
     let (services, mode) = chosen.services_on(context, &nodes, &wanted.site, stopped)?;
     // Where nothing is stopped there is nothing that would have to go away behind a stop.
@@ -205,6 +213,20 @@ fn source_records(wanted: &Wanted) -> Vec<SourceRecord> {
         dir: source.dir,
     };
     wanted.sources.iter().filter(|s| s.exists || s.database.is_some()).map(record).collect()
+}
+
+/// As [`failed`]; where a service is down and an intent is left, that is what to look at first.
+fn failed_in(context: &Context, error: &SnapshotError) -> CliError {
+    let shown = failed(error);
+    let SnapshotError::Arm(ArmError::NoneRuns(_)) = error else { return shown };
+    let left = context.state_dir().ok().and_then(|dir| window::status(&dir).ok());
+    match left.is_some_and(|status| status.open) {
+        true => shown.hint(
+            "a run left a window open: `cabk window recover` starts what it had stopped; \
+             --already-stopped says that it is stopped on purpose",
+        ),
+        false => shown,
+    }
 }
 
 /// How a user meets a [`SnapshotError`].

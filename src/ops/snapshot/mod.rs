@@ -38,6 +38,7 @@ use crate::window::phases::{
     AbortReason, Aborted, ArmError, Context, NotRunning, Plan, Proven, Quiescent, Restarted, arm,
 };
 use crate::window::site_lock::{LockError, SiteLock};
+use crate::window::start::fell_over;
 use begin::Begun;
 use reading::Surfaces;
 
@@ -417,9 +418,10 @@ fn finish(
 ) -> Result<SnapshotReport, SnapshotError> {
     input.progress.phase("committing", None);
     let not_running = read.restarted.not_running.clone();
-    let lost = |source: CommitFault| SnapshotError::Commit {
-        source: Box::new(source),
-        not_running: not_running.clone(),
+    let lost = |source: CommitFault| {
+        let mut not_running = not_running.clone();
+        not_running.extend(fell_over(&input.window, &read.restarted, &*input.clock));
+        SnapshotError::Commit { source: Box::new(source), not_running }
     };
     let stats: WriteStats = writer.finish().map_err(|e| lost(e.into()))?;
     ending.warnings.extend(read.restarted.warnings.iter().cloned());
@@ -450,6 +452,9 @@ fn finish(
         commit(&session.repository, lease, commitment, roots, &mut ending.memory)
             .map_err(|e| lost(e.into()))?;
     remember(session, input, &committed, &mut ending);
+    // The last word about the service is that of the end.
+    let mut not_running = not_running;
+    not_running.extend(fell_over(&input.window, &read.restarted, &*input.clock));
     Ok(SnapshotReport {
         id: committed.id,
         body: committed.body,

@@ -1,5 +1,6 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::path::Path;
 
 use super::*;
 use crate::host::clock::SimClock;
@@ -204,4 +205,61 @@ fn holds_end_with_their_owner_and_their_time() {
     clock.advance(MINUTE);
     assert_eq!(sweep_holds(&dir.path().to_owned(), &clock).len(), 2);
     assert!(dir.path().join("other").exists());
+}
+
+#[test]
+fn a_unit_watches_beside_the_process_and_knows_no_secret() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let shim = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    };
+    let log = dir.path().join("log");
+    let note = format!("echo \"$@\" >>{}", log.display());
+    let systemd = GuardUnits {
+        run_program: shim("run", &note),
+        control_program: shim("control", &note),
+        program: "/usr/bin/cabk".into(),
+        env: vec![("PATH".into(), "/bin".into())],
+    };
+    // Says that it watches, and ends: a helper that did its work.
+    let program = shim("helper", "exit 0");
+    let clock: Arc<dyn Clock> = Arc::new(crate::host::clock::SystemClock);
+    let guards = OutsideGuards::new(&program, Path::new("/var/lib/cabk"), clock);
+    let guards = guards.with_units(Some(systemd.clone()));
+    let world = World::new();
+    let mut intent = world.store().read("prod").unwrap().unwrap();
+    intent.deadline = crate::base::time::Timestamp { secs: i64::MAX / 2, nanos: 0 };
+    guards.arm(&intent).unwrap().dismiss();
+    let said = std::fs::read_to_string(&log).unwrap();
+    let (made, ended) = said.split_once('\n').unwrap();
+    for part in [
+        "--collect",
+        "--property=ExecStopPost=/usr/bin/cabk window recover",
+        "--property=RuntimeMaxSec=",
+        "--setenv=CABK_STATE_DIR=/var/lib/cabk",
+        "-- /usr/bin/cabk window guard --state-dir /var/lib/cabk",
+        "--site=prod --by-process",
+    ] {
+        assert!(made.contains(part), "{part}: {made}");
+    }
+    assert!(!made.contains("PASSWORD"), "{made}");
+    assert!(ended.starts_with("--no-block stop -- cabk-guard-"), "{ended}");
+
+    // For commands the process alone watches: a unit has another environment than they expect.
+    std::fs::remove_file(&log).unwrap();
+    let commands = World::new().commands();
+    let intent = commands.store().read("prod").unwrap().unwrap();
+    guards.arm(&intent).unwrap().dismiss();
+    assert!(!log.exists());
+    // One that cannot be made is told, and nothing is stopped.
+    let refused = GuardUnits { run_program: shim("no", "echo no bus >&2; exit 1"), ..systemd };
+    let clock: Arc<dyn Clock> = Arc::new(crate::host::clock::SystemClock);
+    let guards = OutsideGuards::new(&program, Path::new("/x"), clock).with_units(Some(refused));
+    let intent = world.store().read("prod").unwrap().unwrap();
+    let error = guards.arm(&intent).err().unwrap().to_string();
+    assert!(error.contains("no bus"), "{error}");
 }

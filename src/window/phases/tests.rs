@@ -127,6 +127,7 @@ impl World {
         let planned = |service: &Arc<SimService>| PlannedService {
             service: service.clone(),
             how: unit(&service.label()),
+            precaution: None,
         };
         let plan = Plan {
             site: "prod".into(),

@@ -102,7 +102,7 @@ impl Own {
         let service = CommandService::new(commands, OsStr::new(site), "local", clock);
         Plan {
             site: site.to_owned(),
-            services: vec![PlannedService { service: Arc::new(service), how }],
+            services: vec![PlannedService { service: Arc::new(service), how, precaution: None }],
             others: Vec::new(),
             mode: Mode::StopAndStart,
             leave_stopped: false,
