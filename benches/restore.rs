@@ -92,6 +92,7 @@ fn take(session: Session, source: &Path, dir: &Path) -> Snapshot {
         owners: &SystemOwners::default(),
         clock: Arc::new(SystemClock),
         interrupt: Interrupt::manual(),
+        guards: Arc::new(cabk::window::guard::NoGuards),
         progress: &Silent,
     };
     let report = snapshot(session, &input).unwrap();

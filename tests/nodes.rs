@@ -66,6 +66,7 @@ fn three_nodes_are_stopped_proven_and_started() {
         assert_eq!(started["held"], true);
         assert_eq!(cluster.calls(n), ["stop", "start"]);
         assert_ne!(cluster.pid(n), before[n], "another process");
+        assert_eq!(cluster.timers(n), (1, 0), "armed before the stop, cancelled after the start");
     }
     assert!(!cluster.world.has_intent());
     let inside = cluster.world.look();

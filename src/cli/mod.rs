@@ -72,6 +72,9 @@ fn dispatch(cli: Cli, said: &Arc<Warnings>) -> Result<Exit, CliError> {
         Command::Ls(args) => with_context(global, said, |c| commands::ls::run(c, &args)),
         Command::Stats(args) => with_context(global, said, |c| commands::stats::run(c, &args)),
         Command::Key(args) => with_context(global, said, |c| commands::key::run(c, &args)),
+        Command::Window(args::WindowArgs { command: args::WindowCommand::Guard(args) }) => {
+            commands::guard::run(&args)
+        }
         Command::Window(args) => with_context(global, said, |c| commands::window::run(c, &args)),
         Command::Unlock(args) => with_context(global, said, |c| commands::unlock::run(c, &args)),
         Command::Check(args) => with_context(global, said, |c| commands::check::run(c, &args)),

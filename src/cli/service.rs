@@ -12,7 +12,7 @@ use crate::host::commands::{CommandService, Commands};
 use crate::host::machine;
 use crate::host::node::{Node, NodeAddress, Rights, Sharing, Ssh};
 use crate::host::run::CommandLine;
-use crate::host::service::{Service, ServiceError, ServiceState};
+use crate::host::service::{Precaution, Service, ServiceError, ServiceState};
 use crate::host::systemd::Systemd;
 use crate::window::intent::ServiceKind;
 use crate::window::observe::{Observer, OtherNode};
@@ -204,7 +204,9 @@ impl Nodes {
                 let service = Systemd::on(self.at(context, &address), unit).map_err(usage)?;
                 let sudo = self.sudo && address != NodeAddress::Local;
                 let how = ServiceKind::Systemd { unit: unit.clone(), sudo };
-                all.push(PlannedService { service: Arc::new(service), how });
+                let service = Arc::new(service);
+                let precaution = Some(Arc::clone(&service) as Arc<dyn Precaution>);
+                all.push(PlannedService { service, how, precaution });
             }
         }
         if self.all().contains(&NodeAddress::Local) {
@@ -269,14 +271,16 @@ impl Chosen {
                 };
                 let clock = Arc::clone(&context.clock);
                 let service = CommandService::new(*commands, OsStr::new(site), "local", clock);
-                vec![PlannedService { service: Arc::new(service), how }]
+                vec![PlannedService { service: Arc::new(service), how, precaution: None }]
             }
         };
         if !already_stopped {
             return Ok((services, Mode::StopAndStart));
         }
-        // What cannot be asked (no systemd in a container) is then the operator's word alone.
-        let asked = services.into_iter().filter(|s| s.service.status().is_ok()).collect();
+        // Where there is no systemd to ask, as in a container, it is the operator's word alone. What
+        // else goes wrong is told when the window asks.
+        let absent = |s: &PlannedService| s.service.status().is_err_and(|e| e.is_no_systemd());
+        let asked = services.into_iter().filter(|s| !absent(s)).collect();
         Ok((asked, Mode::AlreadyStopped))
     }
 }

@@ -2,11 +2,12 @@
 //! systemd.
 
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::clock::Clock;
-use super::run::{Finished, RunError, colon, run_bounded};
+use super::run::{Finished, RunError, colon, run_within};
 use super::service::{Action, Service, ServiceError, ServiceState, ServiceStatus};
 
 pub use super::run::CommandLine;
@@ -41,6 +42,8 @@ pub struct CommandService {
     commands: Commands,
     site: OsString,
     node: String,
+    /// The directory in which the commands run; this process's own where none is given.
+    directory: Option<PathBuf>,
     clock: Arc<dyn Clock>,
     printed: Mutex<Printed>,
 }
@@ -53,9 +56,17 @@ impl CommandService {
             commands,
             site: site.to_owned(),
             node: node.to_owned(),
+            directory: None,
             clock,
             printed: Mutex::new(Printed::default()),
         }
+    }
+
+    /// With commands that run in this directory. One that is gone cannot keep a service down.
+    #[must_use]
+    pub fn within(mut self, directory: Option<PathBuf>) -> Self {
+        self.directory = directory.filter(|dir| dir.is_dir());
+        self
     }
 
     fn printed(&self) -> MutexGuard<'_, Printed> {
@@ -69,7 +80,7 @@ impl CommandService {
             ("CABK_NODE", OsStr::new(&self.node)),
             ("CABK_WAS", OsStr::new(&was)),
         ];
-        run_bounded(line, &env, timeout, &*self.clock)
+        run_within(line, &env, self.directory.as_deref(), timeout, &*self.clock)
     }
 
     /// Runs the command of an action; one that fails is an error.

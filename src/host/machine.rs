@@ -84,6 +84,23 @@ pub fn process_alive(pid: u32, start_time: u64) -> io::Result<bool> {
     Ok(start == start_time && !matches!(state, b'Z' | b'X'))
 }
 
+/// Whether somebody keeps this very process from going on (`SIGSTOP`, a debugger, a frozen group is
+/// not seen). One that is gone is not kept from anything.
+///
+/// # Errors
+/// What the operating system says, where that cannot be told.
+pub fn process_halted(pid: u32, start_time: u64) -> io::Result<bool> {
+    match std::fs::read(format!("/proc/{pid}/stat")) {
+        Ok(stat) => {
+            let (state, start) = state_and_start(&stat)?;
+            Ok(start == start_time && matches!(state, b'T' | b't'))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) if e.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
 /// Fields 3 and 22 of a process's `stat`. The name before them may hold blanks and brackets.
 fn state_and_start(stat: &[u8]) -> io::Result<(u8, u64)> {
     let wrong = || io::Error::new(io::ErrorKind::InvalidData, "a process's stat is not understood");

@@ -15,3 +15,4 @@ pub mod service;
 pub mod signal;
 pub mod systemd;
 pub mod users;
+pub mod watchdog;

@@ -262,7 +262,7 @@ impl Node {
         timeout: Duration,
     ) -> Result<Finished, RunError> {
         let Reach::There { address, ssh, sudo } = &self.reach else {
-            let around = Surroundings { env, input, keep, name: None };
+            let around = Surroundings { env, input, keep, name: None, dir: None };
             return run_with(words, &around, timeout, &*self.clock);
         };
         if words.first().is_none_or(|program| program.is_empty()) {
@@ -283,7 +283,7 @@ impl Node {
         all.push(shell_text(&there));
         let name = crate::base::path::printable(words.join(OsStr::new(" ")).as_bytes());
         let name = format!("{name} on ssh://{address}");
-        let around = Surroundings { env: &[], input, keep, name: Some(&name) };
+        let around = Surroundings { env: &[], input, keep, name: Some(&name), dir: None };
         let done = run_with(&all, &around, timeout, &*self.clock)?;
         if done.status.code() == Some(SSH_FAILED) {
             return Err(RunError::Unreachable { node: self.name(), said: done.said() });

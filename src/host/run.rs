@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -187,6 +188,21 @@ pub fn run_bounded(
     run_words(&command.words(), env, timeout, clock)
 }
 
+/// As [`run_bounded`], in a directory of its own where one is given.
+///
+/// # Errors
+/// As [`run_bounded`].
+pub fn run_within(
+    command: &CommandLine,
+    env: &[(&str, &OsStr)],
+    dir: Option<&Path>,
+    timeout: Duration,
+    clock: &dyn Clock,
+) -> Result<Finished, RunError> {
+    let around = Surroundings { env, dir, ..Surroundings::default() };
+    run_with(&command.words(), &around, timeout, clock)
+}
+
 /// As [`run_bounded`], for a program with arguments that need not be text.
 ///
 /// # Errors
@@ -211,11 +227,13 @@ pub struct Surroundings<'a> {
     pub keep: usize,
     /// What it is called in messages, instead of all its words.
     pub name: Option<&'a str>,
+    /// The directory that it runs in, instead of this process's own.
+    pub dir: Option<&'a Path>,
 }
 
 impl Default for Surroundings<'_> {
     fn default() -> Self {
-        Self { env: &[], input: &[], keep: KEPT_OUTPUT, name: None }
+        Self { env: &[], input: &[], keep: KEPT_OUTPUT, name: None, dir: None }
     }
 }
 
@@ -240,6 +258,9 @@ pub fn run_with(
     let began = clock.monotonic();
     let mut command = Command::new(program);
     command.args(arguments).process_group(0);
+    if let Some(dir) = around.dir {
+        command.current_dir(dir);
+    }
     command.stdin(input(around.input).map_err(spawn_error)?);
     for (key, _) in std::env::vars_os() {
         if is_password(&key) {
@@ -284,7 +305,7 @@ fn input(bytes: &[u8]) -> io::Result<Stdio> {
 }
 
 /// Whether a variable holds a password of cabk's.
-fn is_password(key: &OsStr) -> bool {
+pub(crate) fn is_password(key: &OsStr) -> bool {
     let key = key.as_encoded_bytes();
     key.starts_with(b"CABK_") && key.ends_with(b"PASSWORD")
 }

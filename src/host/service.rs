@@ -17,6 +17,15 @@ pub enum ServiceState {
     Unknown(String),
 }
 
+/// Where a service that counts as running is on its way to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// It is being started, or waits to be started again.
+    Up,
+    /// It is being stopped.
+    Down,
+}
+
 /// What a service said of itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServiceStatus {
@@ -32,6 +41,10 @@ pub struct ServiceStatus {
     pub cgroup: Option<String>,
     /// When the unit became active: microseconds of the machine's monotonic clock, in decimal.
     pub active_enter: Option<String>,
+    /// Where it is on its way to, if it is.
+    pub way: Option<Way>,
+    /// Why it could not be started, where that can be told.
+    pub start_refused: Option<String>,
 }
 
 impl ServiceStatus {
@@ -45,6 +58,8 @@ impl ServiceStatus {
             main_pid: None,
             cgroup: None,
             active_enter: None,
+            way: None,
+            start_refused: None,
         }
     }
 }
@@ -135,6 +150,14 @@ pub enum ServiceError {
         /// What is wrong with it.
         what: String,
     },
+    /// A hold could not be taken away.
+    #[error("cannot take away {path}")]
+    Hold {
+        /// The file.
+        path: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
     /// A control group could not be read.
     #[error("cannot read the control group {path}")]
     Cgroup {
@@ -143,6 +166,45 @@ pub enum ServiceError {
         /// What the operating system said.
         source: std::io::Error,
     },
+}
+
+impl ServiceError {
+    /// Whether this only says that systemd is not there to be asked: no `systemctl`, or one in a
+    /// container whose first process is something else.
+    #[must_use]
+    pub fn is_no_systemd(&self) -> bool {
+        const SAYS: [&str; 4] = [
+            "not been booted with systemd",
+            "Failed to connect to bus: Host is down",
+            "Failed to connect to bus: No such file",
+            "systemctl: not found",
+        ];
+        match self {
+            Self::Run { source: RunError::Spawn { source, .. }, .. } => {
+                source.kind() == std::io::ErrorKind::NotFound
+            }
+            Self::Failed { action: Action::Status, output, .. } => {
+                SAYS.iter().any(|says| output.contains(says))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// What a service's own node can do for it beforehand, so that it does not stay down.
+pub trait Precaution: Send + Sync {
+    /// Arms a timer of the node that starts the service after this time (none where none is
+    /// given), and holds the service down until then, where that was set up, with this text.
+    ///
+    /// # Errors
+    /// What kept it from being armed; part of it may be armed then.
+    fn arm(&self, after: Option<Duration>, hold: &str) -> Result<(), ServiceError>;
+
+    /// Takes both away. A start that succeeds does so itself.
+    ///
+    /// # Errors
+    /// What kept it from being taken away.
+    fn disarm(&self) -> Result<(), ServiceError>;
 }
 
 /// A service on one node.

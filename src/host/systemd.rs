@@ -2,20 +2,24 @@
 //! a shell.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::clock::Clock;
 use super::node::{Node, Rights, Sharing};
 use super::run::{Finished, KEPT_OUTPUT, RunError};
-use super::service::{Action, Service, ServiceError, ServiceState, ServiceStatus};
+use super::service::{Action, Service, ServiceError, ServiceState, ServiceStatus, Way};
 
 use crate::base::path::printable;
 
+mod cgroup;
+mod guard;
 #[cfg(test)]
 mod tests;
+
+pub use guard::{DROP_IN, hold_name};
 
 /// What is asked of systemd, in one call: each costs some 30 ms.
 const PROPERTIES: &str = "LoadState,ActiveState,SubState,InvocationID,MainPID,ControlGroup,\
@@ -26,9 +30,6 @@ const QUESTION: Duration = Duration::from_secs(30);
 
 /// How often a start is tried.
 const TRIES: u32 = 3;
-
-/// How deep control groups are followed below the unit's own.
-const MAX_CGROUP_DEPTH: u32 = 64;
 
 /// Lists the processes of a control group on another node, and of those below it.
 const GROUP: &str = include_str!("systemd/group.sh");
@@ -127,6 +128,14 @@ impl UnitProperties {
         }
     }
 
+    fn way(&self) -> Option<Way> {
+        match self.active_state.as_str() {
+            "activating" => Some(Way::Up),
+            "deactivating" => Some(Way::Down),
+            _ => None,
+        }
+    }
+
     fn is_up(&self) -> bool {
         matches!(self.active_state.as_str(), "active" | "reloading" | "refreshing")
     }
@@ -170,8 +179,18 @@ pub struct Systemd {
     pub program: PathBuf,
     /// Where the control groups are.
     pub cgroup_root: PathBuf,
+    /// `systemd-run`, found likewise.
+    pub run_program: PathBuf,
+    /// Where holds are.
+    pub hold_dir: PathBuf,
+    /// Where drop-ins of the administrator are.
+    pub unit_dir: PathBuf,
     unit: String,
     node: Node,
+    /// Whether the node may have a hold for it.
+    guarded: AtomicBool,
+    /// Whether a timer of the node may start it.
+    timed: AtomicBool,
     /// The group that the unit had when it was last seen in one: systemd forgets it at the stop,
     /// and processes may be left in it.
     seen_cgroup: Mutex<Option<String>>,
@@ -198,8 +217,13 @@ impl Systemd {
         Ok(Self {
             program: PathBuf::from("systemctl"),
             cgroup_root: PathBuf::from("/sys/fs/cgroup"),
+            run_program: PathBuf::from("systemd-run"),
+            hold_dir: PathBuf::from("/run/cabk"),
+            unit_dir: PathBuf::from("/etc/systemd/system"),
             unit: unit.to_owned(),
             node,
+            guarded: AtomicBool::new(false),
+            timed: AtomicBool::new(false),
             seen_cgroup: Mutex::new(None),
         })
     }
@@ -277,6 +301,8 @@ impl Systemd {
     /// Asks for a start once. What was seen, where the unit does not run afterwards.
     fn try_start(&self, deadline: Duration) -> Result<Option<String>, ServiceError> {
         let left = || deadline.saturating_sub(self.clock().monotonic());
+        // What held it down goes first. Where it cannot be taken away the start tells.
+        let released = self.release();
         // After quick starts in a row systemd refuses further ones until this. A unit that systemd
         // has put out of its memory has nothing to reset: that failure says nothing.
         let reset = ["reset-failed", "--", &self.unit];
@@ -302,6 +328,9 @@ impl Systemd {
             let mut seen = unit.detail();
             if !unit.condition_held {
                 seen.push_str(", a condition of the unit does not hold");
+            }
+            if let Err(error) = &released {
+                seen.push_str(&format!(", {error}"));
             }
             if !done.status.success() {
                 seen = format!("{seen}, systemctl ended with {}: {}", done.ending(), done.said());
@@ -375,6 +404,8 @@ impl Service for Systemd {
         Ok(ServiceStatus {
             state: unit.state(),
             detail: unit.detail(),
+            way: unit.way(),
+            start_refused: unit.start_refused(),
             invocation_id: unit.invocation_id,
             main_pid: unit.main_pid,
             cgroup: unit.control_group,
@@ -404,7 +435,11 @@ impl Service for Systemd {
             let outcome = self.try_start(deadline);
             let last = tries == TRIES || self.clock().monotonic() >= deadline;
             match outcome {
-                Ok(None) => return Ok(()),
+                Ok(None) => {
+                    // A timer that stays starts what runs already.
+                    let _ = self.cancel();
+                    return Ok(());
+                }
                 Ok(Some(seen)) if last => {
                     let label = self.unit.clone();
                     return Err(ServiceError::NotStarted { label, tries, seen });
@@ -436,58 +471,10 @@ impl Service for Systemd {
         let Some(dirs) = self.cgroup_dirs(&group) else { return Ok(None) };
         let mut pids = Vec::new();
         for dir in dirs {
-            collect_processes(&dir, 0, &mut pids)?;
+            cgroup::collect_processes(&dir, 0, &mut pids)?;
         }
         pids.sort_unstable();
         pids.dedup();
         Ok(Some(pids))
     }
-}
-
-/// Adds the processes of a control group and of those below it. A group that is gone has none.
-fn collect_processes(dir: &Path, depth: u32, pids: &mut Vec<u32>) -> Result<(), ServiceError> {
-    let failed = |path: &Path, source: io::Error| ServiceError::Cgroup {
-        path: path.display().to_string(),
-        source,
-    };
-    if depth > MAX_CGROUP_DEPTH {
-        return Err(failed(dir, io::Error::other("control groups are nested too deeply")));
-    }
-    let file = dir.join("cgroup.procs");
-    match std::fs::read_to_string(&file) {
-        Ok(text) => {
-            for line in text.lines() {
-                let pid = line.trim().parse().map_err(|_| {
-                    failed(&file, io::Error::new(io::ErrorKind::InvalidData, "not a process id"))
-                })?;
-                pids.push(pid);
-            }
-        }
-        Err(e) if is_gone(&e) => return Ok(()),
-        // A threaded group: its processes are listed in the group above it.
-        Err(e) if e.raw_os_error() == Some(rustix::io::Errno::OPNOTSUPP.raw_os_error()) => {}
-        Err(e) => return Err(failed(&file, e)),
-    }
-    let names = match std::fs::read_dir(dir) {
-        Ok(names) => names,
-        Err(e) if is_gone(&e) => return Ok(()),
-        Err(e) => return Err(failed(dir, e)),
-    };
-    for name in names {
-        let name = match name {
-            Ok(name) => name,
-            Err(e) if is_gone(&e) => continue,
-            Err(e) => return Err(failed(dir, e)),
-        };
-        if name.file_type().is_ok_and(|kind| kind.is_dir()) {
-            collect_processes(&name.path(), depth + 1, pids)?;
-        }
-    }
-    Ok(())
-}
-
-/// Whether a group went away while it was read.
-fn is_gone(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound
-        || error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
 }

@@ -1,11 +1,16 @@
 //! `window`: what a killed run left, and starting what it had stopped.
 
+mod install;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::host::clock::Clock;
+use crate::window::guard::{HOLDS, sweep_holds};
 use crate::window::intent::IntentError;
 use crate::window::recover::{self, Recovery, WindowStatus, service_of};
+
+pub use install::{Install, InstallError, install, uninstall};
 
 /// Which windows are open, and whether anybody is in them.
 ///
@@ -21,5 +26,8 @@ pub fn status(state_dir: &Path) -> Result<WindowStatus, IntentError> {
 /// Where the state directory cannot be listed; what is wrong with one intent is in the result.
 pub fn recover(state_dir: &Path, clock: &Arc<dyn Clock>) -> Result<Recovery, IntentError> {
     let make = |intent: &_, service: &_| service_of(intent, service, clock);
-    recover::recover(state_dir, &make, &**clock, false)
+    let done = recover::recover(state_dir, &make, &**clock, false);
+    // Whoever is dead or late holds nothing any more, also where no intent tells of it.
+    sweep_holds(&HOLDS.into(), &**clock);
+    done
 }

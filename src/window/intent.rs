@@ -102,6 +102,19 @@ pub enum Prior {
     Unknown,
 }
 
+/// How far a window is, as far as whoever comes after its owner has to know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// No stop was asked for.
+    Armed,
+    /// Stops were asked for and may take effect at any time. An intent that does not say is one.
+    #[default]
+    Stopping,
+    /// Starts were asked for: one may be under way, and a second one would be one too many.
+    Starting,
+}
+
 /// One service on one node.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct IntentService {
@@ -120,6 +133,9 @@ pub struct IntentService {
     pub invocation_id: Option<String>,
     /// The control group of that run.
     pub cgroup: Option<String>,
+    /// Whether its node may have a hold and a timer for it: they go with the start.
+    #[serde(default)]
+    pub guarded: bool,
 }
 
 impl IntentService {
@@ -139,6 +155,7 @@ impl IntentService {
             detail: was.detail.clone(),
             invocation_id: was.invocation_id.clone(),
             cgroup: was.cgroup.clone(),
+            guarded: false,
         }
     }
 
@@ -202,6 +219,12 @@ pub struct Intent {
     pub time: Timestamp,
     /// When the service is to run again at the latest.
     pub deadline: Timestamp,
+    /// How far it is.
+    #[serde(default)]
+    pub phase: Phase,
+    /// The directory in which commands run.
+    #[serde(default)]
+    pub directory: Option<PathBuf>,
     /// Milliseconds that a stop has.
     pub stop_timeout_ms: u64,
     /// Milliseconds that a start has.
@@ -222,6 +245,8 @@ impl Intent {
             owner: Owner::this_process()?,
             time,
             deadline,
+            phase: Phase::Armed,
+            directory: std::env::current_dir().ok(),
             stop_timeout_ms: 0,
             start_timeout_ms: 0,
             services: Vec::new(),
@@ -335,6 +360,23 @@ impl IntentStore {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(e) => Err(failed("remove", &path)(e)),
         }
+    }
+
+    /// Adds to what the guards of a site noted. It begins anew where it has grown long.
+    ///
+    /// # Errors
+    /// [`IntentError::Io`].
+    pub fn append_log(&self, site: &str, line: &[u8]) -> Result<(), IntentError> {
+        let path = self.path(site, "log");
+        let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+        let long = std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.len() > MAX_BYTES);
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).mode(0o600).custom_flags(flags);
+        let mut file = options.open(&path).map_err(failed("open", &path))?;
+        if long {
+            file.set_len(0).map_err(failed("shorten", &path))?;
+        }
+        file.write_all(line).map_err(failed("write", &path))
     }
 
     /// A site's intent.

@@ -3,6 +3,7 @@
 
 pub mod before;
 pub mod evidence;
+pub mod guard;
 pub mod intent;
 mod nodes;
 pub mod observe;
@@ -11,6 +12,7 @@ pub mod recover;
 mod running;
 pub mod site_lock;
 pub mod sqlite;
+pub mod start;
 
 /// An error and what lies below it, for a person.
 fn chain(error: &dyn std::error::Error) -> String {

@@ -48,22 +48,27 @@ use std::time::Duration;
 
 use super::chain;
 use super::evidence::{self, Rules, SecondLook, few};
-use super::intent::{Intent, IntentService, IntentStore, ServiceKind};
+use super::guard::Guards;
+use super::intent::{IntentService, IntentStore, ServiceKind};
 use super::nodes::{Looks, at_once, by_node};
 use super::observe::{Observer, Trees};
-use super::running::{Core, Watched, ask};
-use super::site_lock::{SiteLock, StopLock};
+use super::running::{Core, Watched};
+use super::site_lock::SiteLock;
 use super::sqlite;
-use crate::base::time::{Timestamp, human_duration};
+use super::start::ask;
+use crate::base::time::human_duration;
 use crate::format::manifest::{Evidence, WindowRecord};
 use crate::host::clock::Clock;
-use crate::host::service::{Service, ServiceError, ServiceState};
+use crate::host::service::{Precaution, Service, ServiceError, ServiceState};
 use crate::host::signal::Interrupt;
 
 mod errors;
+mod ready;
 mod stopped;
 #[cfg(test)]
 mod tests;
+
+pub(super) use ready::disarm_nodes;
 
 pub use errors::{AbortReason, Aborted, ArmError};
 
@@ -93,6 +98,8 @@ pub struct PlannedService {
     pub service: Arc<dyn Service>,
     /// What goes into the intent.
     pub how: ServiceKind,
+    /// What its own node does beforehand, if it can.
+    pub precaution: Option<Arc<dyn Precaution>>,
 }
 
 /// What a window is to do.
@@ -133,6 +140,8 @@ pub struct Context {
     pub interrupt: Interrupt,
     /// What can be seen of this machine's processes and locks.
     pub observer: Arc<dyn Observer>,
+    /// What watches over the window from outside.
+    pub guards: Arc<dyn Guards>,
 }
 
 /// A service that ran before and does not now (exit code 30).
@@ -228,7 +237,7 @@ pub fn arm(plan: Plan, context: Context, lock: &SiteLock) -> Result<Armed, ArmEr
     if plan.mode.stops() && context.store.read(&plan.site)?.is_some() {
         return Err(ArmError::LeftBehind(plan.site));
     }
-    let services = look_at_all(&plan, &*context.clock)?;
+    let mut services = look_at_all(&plan, &*context.clock)?;
     if plan.mode.stops() {
         if services.is_empty() {
             return Err(ArmError::NoServices);
@@ -240,15 +249,12 @@ pub fn arm(plan: Plan, context: Context, lock: &SiteLock) -> Result<Armed, ArmEr
     if context.interrupt.is_set() {
         return Err(ArmError::Interrupted);
     }
-    let mut stop_lock = None;
-    if plan.mode.stops() {
-        let clock = &*context.clock;
-        // Something that an earlier stop left alive may hold it; that is no reason to refuse.
-        stop_lock = StopLock::acquire(&context.store, &plan.site, Duration::ZERO, clock)?;
-        context.store.write(&intent_of(&plan, &services, clock)?)?;
-    }
-    let has_intent = plan.mode.stops();
-    let mut core = Core::new(plan, context, services, has_intent, stop_lock, lock.clone());
+    let armed = if plan.mode.stops() {
+        Some(ready::put_in_place(&plan, &mut services, &context)?)
+    } else {
+        None
+    };
+    let mut core = Core::new(plan, context, services, armed, lock.clone());
     core.clocks = core.everywhere().clocks();
     Ok(Armed { core })
 }
@@ -276,6 +282,7 @@ fn look_at(planned: &PlannedService, plan: &Plan, clock: &dyn Clock) -> Result<W
             ArmError::Status { service: service.clone(), node: node.clone(), source: source.into() }
         }
     })?;
+    let was = ready::settled(&*planned.service, was, plan, clock)?;
     let goes_on = plan.allow_capture || plan.rules.asserts("service-stopped");
     match &was.state {
         ServiceState::Unknown(seen) if plan.mode.stops() && !goes_on => {
@@ -286,19 +293,12 @@ fn look_at(planned: &PlannedService, plan: &Plan, clock: &dyn Clock) -> Result<W
         }
         _ => {}
     }
-    Ok(Watched::new(Arc::clone(&planned.service), planned.how.clone(), was))
-}
-
-fn intent_of(plan: &Plan, services: &[Watched], clock: &dyn Clock) -> Result<Intent, ArmError> {
-    let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
-    let now = clock.now();
-    let secs = i64::try_from(plan.max_downtime.as_secs()).unwrap_or(i64::MAX);
-    let deadline = Timestamp { secs: now.secs.saturating_add(secs), nanos: now.nanos };
-    let mut intent = Intent::new(&plan.site, now, deadline).map_err(ArmError::Identity)?;
-    intent.stop_timeout_ms = millis(plan.stop_timeout);
-    intent.start_timeout_ms = millis(plan.start_timeout);
-    intent.services = services.iter().map(|watched| watched.intent.clone()).collect();
-    Ok(intent)
+    if let (true, ServiceState::Running, Some(why)) =
+        (plan.mode.stops(), &was.state, was.start_refused.clone())
+    {
+        return Err(ArmError::CannotStart { service, node, why });
+    }
+    Ok(Watched::new(planned, was))
 }
 
 fn give_up(mut core: Core, reason: AbortReason) -> Aborted {

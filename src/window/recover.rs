@@ -7,24 +7,25 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::chain;
-use super::intent::{Intent, IntentError, IntentService, IntentStore, Prior, ServiceKind};
+use super::intent::{Intent, IntentError, IntentService, IntentStore, Phase, Prior, ServiceKind};
 use super::nodes::{at_once, by_node};
 use super::phases::NotRunning;
-use super::running::{self, Started, wait_for};
 use super::site_lock::{LockError, SiteLock, StopLock};
+use super::start::{Before, Started, start};
 use crate::base::time::Timestamp;
 use crate::host::clock::Clock;
 use crate::host::commands::{CommandService, Commands};
 use crate::host::node::{Node, NodeAddress, NotANode, Ssh};
-use crate::host::service::{Service, ServiceError, ServiceState};
+use crate::host::service::{Service, ServiceError};
 use crate::host::signal::Interrupt;
 use crate::host::systemd::Systemd;
 
 #[cfg(test)]
 mod tests;
 
-/// Time that a start by commands, asked for by whoever died, has to show.
-const LATE_START: Duration = Duration::from_secs(2);
+/// Time in which a stop whose command has ended may still take effect: then a start is asked for, for
+/// running says nothing.
+const SETTLING: Duration = Duration::from_secs(30);
 
 /// Longest time for a stop that is under way to end.
 const LATE_STOP: Duration = Duration::from_secs(600);
@@ -134,6 +135,9 @@ pub fn service_of(
             if let Some(group) = &service.cgroup {
                 systemd.remember_cgroup(group);
             }
+            if service.guarded {
+                systemd.remember_guard();
+            }
             Arc::new(systemd)
         }
         ServiceKind::Commands { stop, start, status } => {
@@ -143,7 +147,8 @@ pub fn service_of(
                 status: status.as_ref().map(Into::into),
             };
             let (site, node) = (intent.site.as_ref(), &service.node);
-            Arc::new(CommandService::new(commands, site, node, Arc::clone(clock)))
+            let service = CommandService::new(commands, site, node, Arc::clone(clock));
+            Arc::new(service.within(intent.directory.clone()))
         }
     })
 }
@@ -159,15 +164,63 @@ pub fn recover(
     clock: &dyn Clock,
     force: bool,
 ) -> Result<Recovery, IntentError> {
-    let store = IntentStore::open(state_dir);
+    recover_each(&IntentStore::open(state_dir), make, clock, force, true)
+}
+
+/// Recovers all intents whose owner is dead and that nobody else recovers at this moment.
+///
+/// # Errors
+/// As [`recover`].
+pub fn recover_all(
+    store: &IntentStore,
+    make: MakeService<'_>,
+    clock: &dyn Clock,
+) -> Result<Recovery, IntentError> {
+    recover_each(store, make, clock, false, false)
+}
+
+fn recover_each(
+    store: &IntentStore,
+    make: MakeService<'_>,
+    clock: &dyn Clock,
+    force: bool,
+    patient: bool,
+) -> Result<Recovery, IntentError> {
     let mut all = Recovery::default();
     for intent in store.list()? {
         match intent {
-            Ok(intent) => all.add(one_site(&store, &intent, make, clock, force)),
+            Ok(intent) => {
+                // A guard may be at it; its end is waited for.
+                let dead = patient && !force && intent.is_stale().unwrap_or(false);
+                let wait = if dead { longest(&intent) } else { Duration::ZERO };
+                all.add(one_site(store, &intent, make, clock, wait, force));
+            }
             Err(error) => all.errors.push(error.into()),
         }
     }
     Ok(all)
+}
+
+/// Recovers the intent of one site, if there is one and its owner is dead.
+pub(super) fn recover_site(
+    store: &IntentStore,
+    site: &str,
+    make: MakeService<'_>,
+    clock: &dyn Clock,
+) -> Recovery {
+    match store.read(site) {
+        Ok(Some(intent)) => one_site(store, &intent, make, clock, Duration::ZERO, false),
+        Ok(None) => Recovery::default(),
+        Err(error) => Recovery { errors: vec![error.into()], ..Recovery::default() },
+    }
+}
+
+/// Longest time that a recovery of an intent may take.
+#[must_use]
+pub fn longest(intent: &Intent) -> Duration {
+    const MOST: Duration = Duration::from_secs(1800);
+    let both = intent.stop_timeout_ms.saturating_add(intent.start_timeout_ms);
+    Duration::from_millis(both).min(MOST)
 }
 
 /// Recovers the intent of a site whose lock the caller holds: nobody else can be in its window.
@@ -189,12 +242,13 @@ fn one_site(
     intent: &Intent,
     make: MakeService<'_>,
     clock: &dyn Clock,
+    wait: Duration,
     force: bool,
 ) -> Recovery {
     let site = &intent.site;
     let failed = |error| Recovery { errors: vec![error], ..Recovery::default() };
     // A signal does not keep a service down.
-    let taken = SiteLock::acquire(store, site, Duration::ZERO, clock, &Interrupt::manual());
+    let taken = SiteLock::acquire(store, site, wait, clock, &Interrupt::manual());
     let _lock = match taken {
         Ok(lock) => Some(lock),
         Err(LockError::Busy { .. }) if force => None,
@@ -262,12 +316,15 @@ fn start_one(
         Ok(real) => real,
         Err(error) => return not(chain(&error)),
     };
-    if matches!(&service.how, ServiceKind::Commands { status: Some(_), .. }) {
-        // The dead owner's own start may be under way, and a second one might run beside it.
-        wait_for(&*real, &ServiceState::Running, LATE_START, clock);
-    }
+    let before = match intent.phase {
+        Phase::Armed => Before::Settled,
+        Phase::Stopping => {
+            Before::Stopping(Duration::from_millis(intent.stop_timeout_ms).min(SETTLING))
+        }
+        Phase::Starting => Before::Starting,
+    };
     let timeout = Duration::from_millis(intent.start_timeout_ms);
-    match running::start(&*real, &service.how, &service.was(), timeout, clock) {
+    match start(&*real, &service.how, &service.was(), before, timeout, clock) {
         Started::Seen(detail) | Started::Believed(detail) => Outcome::Runs(detail),
         Started::Not(why) => not(why),
     }

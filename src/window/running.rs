@@ -7,121 +7,69 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::chain;
-use super::intent::{IntentService, IntentStore, Prior, ServiceKind};
+use super::guard::Standing;
+use super::intent::{Intent, IntentError, IntentService, IntentStore, Phase, Prior, ServiceKind};
 use super::nodes::{Everywhere, NodeClock, at_once, by_node};
-use super::phases::{AbortReason, Context, NotRunning, Plan, Restarted};
+use super::phases::{
+    AbortReason, Context, NotRunning, Plan, PlannedService, Restarted, disarm_nodes,
+};
 use super::site_lock::{SiteLock, StopLock};
+use super::start::{Before, Started, ask, start, wait_for};
 use crate::base::time::Timestamp;
 use crate::format::manifest::{Evidence, How, NodeRecord, WindowRecord};
-use crate::host::clock::Clock;
-use crate::host::service::{Service, ServiceError, ServiceState, ServiceStatus};
-
-/// How often a status that is not understood is asked again, and the time between.
-const ASK_AGAIN: u32 = 3;
-const ASK_PAUSE: Duration = Duration::from_millis(100);
+use crate::host::run::RunError;
+use crate::host::service::{Precaution, Service, ServiceError, ServiceState, ServiceStatus};
 
 /// Time in which a service whose stop went wrong may still go down by commands.
 const LATE_STOP: Duration = Duration::from_secs(2);
 
+/// A stop that went wrong.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum FailedStop {
+    /// It was refused, or could not even be asked for.
+    Refused,
+    /// It was asked for, and may take effect at any time.
+    Pending,
+}
+
+impl FailedStop {
+    fn of(error: &ServiceError) -> Self {
+        match error {
+            ServiceError::Failed { .. }
+            | ServiceError::Run { source: RunError::Spawn { .. } | RunError::Empty, .. } => {
+                Self::Refused
+            }
+            _ => Self::Pending,
+        }
+    }
+}
+
 /// A service of the window.
 pub(super) struct Watched {
     pub(super) service: Arc<dyn Service>,
+    pub(super) precaution: Option<Arc<dyn Precaution>>,
     pub(super) intent: IntentService,
     pub(super) was: ServiceStatus,
     /// The run that systemd named right after the stop.
     pub(super) after_stop: Option<ServiceStatus>,
     /// Whether a stop was asked for: then a start is owed.
     asked: bool,
-    /// Whether that stop came back with an error.
-    stop_failed: bool,
+    /// How that stop failed, if it did.
+    stop_failed: Option<FailedStop>,
 }
 
 impl Watched {
-    pub(super) fn new(service: Arc<dyn Service>, how: ServiceKind, was: ServiceStatus) -> Self {
+    pub(super) fn new(planned: &PlannedService, was: ServiceStatus) -> Self {
+        let service = Arc::clone(&planned.service);
+        let precaution = planned.precaution.clone();
+        let how = planned.how.clone();
         let intent = IntentService::new(service.node(), service.label(), how, &was);
-        Self { service, intent, was, after_stop: None, asked: false, stop_failed: false }
+        Self { precaution, service, intent, was, after_stop: None, asked: false, stop_failed: None }
     }
 
     /// Whether it counts as one that ran before.
     pub(super) fn ran(&self) -> bool {
         self.intent.prior != Prior::Stopped
-    }
-}
-
-/// The status, asked again where it could not be told.
-pub(super) fn ask(service: &dyn Service, clock: &dyn Clock) -> Result<ServiceStatus, ServiceError> {
-    let mut tries = 1;
-    loop {
-        let answer = service.status();
-        let told = matches!(&answer, Ok(s) if !matches!(s.state, ServiceState::Unknown(_)));
-        if told || tries == ASK_AGAIN || matches!(answer, Err(ServiceError::UnknownUnit(_))) {
-            return answer;
-        }
-        tries += 1;
-        clock.sleep(ASK_PAUSE);
-    }
-}
-
-/// What came of a start.
-pub(super) enum Started {
-    /// It was seen running.
-    Seen(String),
-    /// The start succeeded, and nothing tells whether it runs.
-    Believed(String),
-    /// It does not run.
-    Not(String),
-}
-
-/// Starts a service and looks whether it runs.
-///
-/// systemd is asked in any case: a unit on its way down is still `Running`, and a start waits for
-/// its end. A command might start a second one of what runs already.
-pub(super) fn start(
-    service: &dyn Service,
-    how: &ServiceKind,
-    was: &ServiceStatus,
-    timeout: Duration,
-    clock: &dyn Clock,
-) -> Started {
-    if matches!(how, ServiceKind::Commands { .. })
-        && let Ok(status) = ask(service, clock)
-        && status.state == ServiceState::Running
-    {
-        return Started::Seen(format!("it runs already: {}", status.detail));
-    }
-    if let Err(error) = service.start(timeout, was) {
-        return Started::Not(chain(&error));
-    }
-    match ask(service, clock) {
-        Ok(ServiceStatus { state: ServiceState::Running, detail, .. }) => Started::Seen(detail),
-        Ok(ServiceStatus { state: ServiceState::Stopped, detail, .. }) => {
-            Started::Not(format!("the start succeeded, and it does not run: {detail}"))
-        }
-        // It could never be told, and the start command succeeded.
-        Ok(status) if matches!(was.state, ServiceState::Unknown(_)) => {
-            Started::Believed(format!("the start succeeded: {}", status.detail))
-        }
-        Ok(status) => Started::Not(format!("its status cannot be told: {}", status.detail)),
-        Err(error) => Started::Not(chain(&error)),
-    }
-}
-
-/// Waits until a service by commands is down, for at most `length`. Its state at the end.
-pub(super) fn wait_for(
-    service: &dyn Service,
-    wanted: &ServiceState,
-    length: Duration,
-    clock: &dyn Clock,
-) -> bool {
-    let began = clock.monotonic();
-    loop {
-        if ask(service, clock).is_ok_and(|status| status.state == *wanted) {
-            return true;
-        }
-        if clock.monotonic().saturating_sub(began) >= length {
-            return false;
-        }
-        clock.sleep(ASK_PAUSE);
     }
 }
 
@@ -158,11 +106,14 @@ impl Stopping<'_> {
 
     fn one(&self, watched: &mut Watched) -> Result<(), AbortReason> {
         let clock = &*self.context.clock;
-        let timeout = self.timeout.min(self.due.saturating_sub(clock.monotonic()));
-        watched.asked = true;
+        let left = self.due.saturating_sub(clock.monotonic());
         let (service, node) = (watched.intent.service.clone(), watched.intent.node.clone());
-        if let Err(source) = watched.service.stop(timeout) {
-            watched.stop_failed = true;
+        if left.is_zero() {
+            return Err(AbortReason::TooLate { service, node });
+        }
+        watched.asked = true;
+        if let Err(source) = watched.service.stop(self.timeout.min(left)) {
+            watched.stop_failed = Some(FailedStop::of(&source));
             return Err(AbortReason::Stop { service, node, source: source.into() });
         }
         let status = match ask(&*watched.service, clock) {
@@ -172,12 +123,29 @@ impl Stopping<'_> {
             }
         };
         if status.state == ServiceState::Running {
-            watched.stop_failed = true;
+            watched.stop_failed = Some(FailedStop::Pending);
             return Err(AbortReason::StillRuns { service, node, seen: status.detail });
         }
         watched.after_stop = Some(status);
         Ok(())
     }
+}
+
+/// What a window that stops something has in place before.
+#[derive(Default)]
+pub(super) struct OnDisk {
+    /// When that was, by the monotonic clock.
+    pub(super) at: Duration,
+    pub(super) intent: Option<Intent>,
+    pub(super) guard: Option<Box<dyn Standing>>,
+    pub(super) stop_lock: Option<StopLock>,
+}
+
+/// Notes how far the window is, where whoever comes after this process finds it.
+fn note(intent: &mut Option<Intent>, phase: Phase, context: &Context) -> Result<(), IntentError> {
+    let Some(intent) = intent else { return Ok(()) };
+    intent.phase = phase;
+    context.store.write(intent)
 }
 
 /// All that a window holds from its first moment to its last.
@@ -186,11 +154,16 @@ pub(super) struct Core {
     pub(super) context: Context,
     pub(super) services: Vec<Watched>,
     pub(super) evidence: Vec<Evidence>,
+    /// What is on disk of it.
+    intent: Option<Intent>,
+    /// What watches over it.
+    guard: Option<Box<dyn Standing>>,
     /// How the clocks of other nodes stand.
     pub(super) clocks: Vec<NodeClock>,
     /// When the first stop was asked for.
     began: Option<(Timestamp, Duration)>,
-    has_intent: bool,
+    /// When everything was ready for it: the longest downtime counts from here.
+    armed_at: Duration,
     closed: bool,
     stop_lock: Option<StopLock>,
     _lock: SiteLock,
@@ -201,18 +174,20 @@ impl Core {
         plan: Plan,
         context: Context,
         services: Vec<Watched>,
-        has_intent: bool,
-        stop_lock: Option<StopLock>,
+        armed: Option<OnDisk>,
         lock: SiteLock,
     ) -> Self {
+        let OnDisk { at, intent, guard, stop_lock } = armed.unwrap_or_default();
         Self {
+            armed_at: at,
             plan,
             context,
             services,
             evidence: Vec::new(),
             clocks: Vec::new(),
             began: None,
-            has_intent,
+            intent,
+            guard,
             closed: false,
             stop_lock,
             _lock: lock,
@@ -231,8 +206,8 @@ impl Core {
 
     /// Time until the services are due; `None` where none was stopped.
     pub(super) fn time_left(&self) -> Option<Duration> {
-        let (_, began) = self.began?;
-        let due = began.saturating_add(self.plan.max_downtime);
+        self.began?;
+        let due = self.armed_at.saturating_add(self.plan.max_downtime);
         Some(due.saturating_sub(self.context.clock.monotonic()))
     }
 
@@ -251,18 +226,20 @@ impl Core {
             return Err(AbortReason::Interrupted);
         }
         let clock = &*context.clock;
-        let (_, began) = *self.began.get_or_insert_with(|| (clock.now(), clock.monotonic()));
+        note(&mut self.intent, Phase::Stopping, context).map_err(AbortReason::Intent)?;
+        self.began.get_or_insert_with(|| (clock.now(), clock.monotonic()));
         let stopping = Stopping {
             context,
             timeout: self.plan.stop_timeout,
-            due: began.saturating_add(self.plan.max_downtime),
+            due: self.armed_at.saturating_add(self.plan.max_downtime),
             given_up: AtomicBool::new(false),
         };
         let those = self.services.iter_mut().filter(|watched| watched.ran());
         let groups = by_node(those.map(|watched| (watched.intent.node.clone(), watched)));
         // Once for all: what one thread takes back another one may still need.
         let act = || at_once(groups, |group| stopping.node(group));
-        let stopped = match &self.stop_lock {
+        // From here on it tells of commands that outlive this, and no longer of this process.
+        let stopped = match self.stop_lock.take() {
             None => act(),
             Some(lock) => lock.inherited(act).map_err(AbortReason::Lock)?,
         };
@@ -297,11 +274,16 @@ impl Core {
         }
         nodes.reverse();
         // What does not run keeps its intent, so that `window recover` tries again.
-        if self.has_intent && not_running.is_empty() {
+        if self.intent.is_some() && not_running.is_empty() {
             match self.store().remove(&self.plan.site) {
-                Ok(()) => self.has_intent = false,
+                Ok(()) => self.intent = None,
                 Err(error) => warnings.push(chain(&error)),
             }
+        }
+        // A start that succeeded did that itself; one that failed is left to the node's own timer.
+        warnings.extend(disarm_nodes(&self.services, |watched| leave_stopped || !watched.asked));
+        if let Some(guard) = self.guard.take() {
+            guard.dismiss();
         }
         if leave_stopped && self.services.iter().any(|watched| watched.asked) {
             warnings.push("the service was left stopped, as was asked for".to_owned());
@@ -321,7 +303,12 @@ impl Core {
 
     /// Starts what was asked to stop: the services of a node in reverse, all nodes at once. What
     /// came of each and when, by its place.
-    fn start_all(&self) -> Starts {
+    fn start_all(&mut self) -> Starts {
+        if self.services.iter().any(|watched| watched.asked) {
+            // The start is not kept waiting by a disk that does not take the note: without it a
+            // recovery waits for the stop to take effect, and starts all the same.
+            let _ = note(&mut self.intent, Phase::Starting, &self.context);
+        }
         let those = self.services.iter().enumerate().rev().filter(|(_, watched)| watched.asked);
         let groups = by_node(those.map(|one| (one.1.intent.node.clone(), one)));
         let clock = &*self.context.clock;
@@ -336,11 +323,20 @@ impl Core {
     fn start_one(&self, watched: &Watched) -> Started {
         let (service, clock) = (&*watched.service, &*self.context.clock);
         let how = &watched.intent.how;
-        if watched.stop_failed && matches!(how, ServiceKind::Commands { .. }) {
-            // Its stop may still take effect; without it, it runs on and needs no start.
-            wait_for(service, &ServiceState::Stopped, LATE_STOP, clock);
-        }
-        start(service, how, &watched.was, self.plan.start_timeout, clock)
+        let seen = watched.after_stop.as_ref().map(|status| &status.state);
+        let before = match (watched.stop_failed, seen) {
+            (Some(FailedStop::Refused), _) => {
+                if matches!(how, ServiceKind::Commands { .. }) {
+                    // It may have gone down all the same; else it runs on and needs no start.
+                    wait_for(service, &ServiceState::Stopped, LATE_STOP, clock);
+                }
+                Before::Settled
+            }
+            (Some(FailedStop::Pending), _) => Before::Stopping(LATE_STOP),
+            (None, Some(ServiceState::Stopped)) => Before::Settled,
+            (None, _) => Before::Stopping(Duration::ZERO),
+        };
+        start(service, how, &watched.was, before, self.plan.start_timeout, clock)
     }
 }
 

@@ -28,6 +28,8 @@ exit 0
 
 const START: &str = r#"svc=$1/svc; echo "start $CABK_SITE $CABK_NODE $CABK_WAS" >>"$svc/calls"
 [ -e "$svc/broken" ] && { echo 'it does not start' >&2; exit 1; }
+while [ -e "$svc/hold-start" ]; do sleep 0.02; done
+[ -e "$svc/pid" ] && kill -0 "$(cat "$svc/pid")" 2>/dev/null && exit 0
 rm -f "$svc/busy"
 setsid sh "$svc/toy" "$1" </dev/null >/dev/null 2>&1 &
 while [ ! -e "$svc/pid" ]; do sleep 0.01; done

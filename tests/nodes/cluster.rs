@@ -12,7 +12,15 @@ use crate::world::{Done, Guarded, SITE, World, is_root, until};
 const SYSTEMCTL: &str = r#"#!/bin/sh
 node=NODE; data=DATA; group=GROUP
 for unit; do :; done
-for word; do case $word in show|stop|start|reset-failed) verb=$word; break;; esac; done
+for word; do case $word in show|stop|start|reset-failed|is-active) verb=$word; break;; esac; done
+case $unit in cabk-guard-*)
+  timer=$node/${unit%.*}.timer
+  case $verb in
+    is-active) [ -e "$timer" ]; exit;;
+    stop) [ -e "$timer" ] && kill -TERM "-$(cat "$timer")" 2>/dev/null; rm -f "$timer";;
+  esac
+  exit 0;;
+esac
 if [ "$unit" != toy.service ]; then
   [ "$verb" = show ] && printf 'LoadState=not-found\nActiveState=inactive\nSubState=dead\n' && exit 0
   echo "Unit $unit not loaded." >&2; exit 5
@@ -36,6 +44,24 @@ case $verb in
     setsid sh "$node/toy" "$node" "$data" "$group" </dev/null >/dev/null 2>&1 &
     while [ ! -e "$node/pid" ]; do sleep 0.01; done;;
 esac
+"#;
+
+/// A timer of a node: a process that sleeps, and then does what it is for.
+const SYSTEMD_RUN: &str = r#"#!/bin/sh
+node=NODE
+while :; do
+  case $1 in
+    --unit=*) unit=${1#--unit=};;
+    --on-active=*) seconds=${1#--on-active=};;
+    -*) ;;
+    *) break;;
+  esac
+  shift
+done
+echo "timer $seconds" >>"$node/calls.timer"
+setsid sh -c 'sleep "$1"; rm -f "$2"; shift 2; exec "$@"' sh "$seconds" "$node/$unit.timer" "$@" \
+  </dev/null >/dev/null 2>&1 &
+echo $! >"$node/$unit.timer"
 "#;
 
 /// Writes on in the data directory until it is told to end.
@@ -172,6 +198,7 @@ impl Cluster {
                 .replace("PORT", &port.to_string())
         };
         self.program(&format!("node{number}/bin/systemctl"), &fill(SYSTEMCTL));
+        self.program(&format!("node{number}/bin/systemd-run"), &fill(SYSTEMD_RUN));
         self.write(&format!("node{number}/toy"), TOY);
         self.write(&format!("node{number}/run"), "1");
         self.write(&format!("node{number}/sshd_config"), &fill(SSHD));
@@ -270,6 +297,18 @@ impl Cluster {
     pub(crate) fn calls(&self, number: usize) -> Vec<String> {
         let text = std::fs::read_to_string(self.nodes[number].dir.join("calls"));
         text.unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+
+    /// How often a node was to start its unit by itself, and timers that wait for it.
+    pub(crate) fn timers(&self, number: usize) -> (usize, usize) {
+        let dir = &self.nodes[number].dir;
+        let asked = std::fs::read_to_string(dir.join("calls.timer")).unwrap_or_default();
+        let waits = |name: std::ffi::OsString| name.as_encoded_bytes().ends_with(b".timer");
+        let waiting = std::fs::read_dir(dir).unwrap().filter(|one| {
+            let name = one.as_ref().unwrap().file_name();
+            name != "calls.timer" && waits(name)
+        });
+        (asked.lines().count(), waiting.count())
     }
 
     pub(crate) fn forget_calls(&self, number: usize) {

@@ -16,7 +16,8 @@ pub use keys::{KeyAdd, KeyArgs, KeyCommand, KeyExport, KeyImport, KeyPasswd, Key
 pub use look::{CheckArgs, KindArg, LsArgs, ReadArgs, ShowArgs, SnapshotsArgs, StatsArgs};
 pub use restore::RestoreArgs;
 pub use small::{
-    CompletionsArgs, DemoArgs, InitArgs, ManArgs, UnlockArgs, WindowArgs, WindowCommand,
+    CompletionsArgs, DemoArgs, GuardArgs, InitArgs, InstallArgs, ManArgs, UnlockArgs, WindowArgs,
+    WindowCommand,
 };
 pub use snapshot::{PrecopyMode, ServiceArgs, SnapshotArgs};
 pub use source::{DiscoverArgs, SourceArgs};

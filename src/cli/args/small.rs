@@ -56,7 +56,8 @@ pub struct InitArgs {
 
 /// `window`.
 #[derive(Debug, Clone, Args)]
-#[command(after_long_help = "Examples:\n  cabk window status\n  cabk window recover")]
+#[command(after_long_help = "Examples:\n  cabk window status\n  cabk window recover\n  \
+                       cabk window install")]
 pub struct WindowArgs {
     /// What to do.
     #[command(subcommand)]
@@ -64,12 +65,64 @@ pub struct WindowArgs {
 }
 
 /// What can be done about a window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum WindowCommand {
     /// Show whether a window is open, and what a killed run left
     Status,
     /// Start what a killed run had stopped; does nothing where there is nothing to do
     Recover,
+    /// Put in place what starts a service after a boot, and what holds it down in a window
+    #[command(long_about = INSTALL_ABOUT)]
+    Install(InstallArgs),
+    /// Take away what `install` put in place
+    Uninstall(InstallArgs),
+    /// Watch over a window from outside; what `snapshot` runs beside itself
+    #[command(hide = true)]
+    Guard(GuardArgs),
+}
+
+const INSTALL_ABOUT: &str = "\
+Put in place what starts a service after a boot, and what holds it down in a window.
+
+A unit that runs `cabk window recover` at boot, and for each unit that a window stops a drop-in with \
+ConditionPathExists=!/run/cabk/hold-UNIT: as long as a window is open nobody else can start it by \
+accident. The hold goes with the window, with its owner or with the longest downtime. It is for this \
+machine; do the same on each node. Doing it again changes nothing.";
+
+/// `window install`, `window uninstall`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct InstallArgs {
+    /// A unit that a window stops; may be repeated [default: those of the configuration]
+    #[arg(long = "unit", value_name = "UNIT")]
+    pub units: Vec<String>,
+
+    /// Write below this directory, and tell no systemd
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub root: Option<PathBuf>,
+}
+
+/// `window guard`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct GuardArgs {
+    /// Where the intent is
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: PathBuf,
+
+    /// The site's label
+    #[arg(long, value_name = "LABEL")]
+    pub site: String,
+
+    /// Milliseconds after which the service is started even if the run still lives
+    #[arg(long, value_name = "N")]
+    pub within_ms: u64,
+
+    /// Be the process that watches, at the end of a pipe
+    #[arg(long)]
+    pub watching: bool,
+
+    /// Watch by the owner's process number, without a pipe
+    #[arg(long)]
+    pub by_process: bool,
 }
 
 pub(super) const UNLOCK_ABOUT: &str = "\

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod completions;
 pub mod discover;
+pub mod guard;
 pub mod init;
 pub mod key;
 pub mod ls;

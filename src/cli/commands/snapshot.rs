@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::base::path::printable;
 use crate::cli::args::{PrecopyMode, SnapshotArgs};
+use crate::cli::commands::guard;
 use crate::cli::config::Precopy;
 use crate::cli::exit::{CliError, Exit, Kind};
 use crate::cli::fault;
@@ -21,6 +22,7 @@ use crate::host::users::SystemOwners;
 use crate::intake::forest::IntakeError;
 use crate::ops::snapshot::{CommitFault, SnapshotError, SnapshotInput, SnapshotReport, snapshot};
 use crate::ops::sources::{NodeFiles, SourcesInput, Wanted, connect_version};
+use crate::ops::window;
 use crate::store::writer::WriteError;
 use crate::window::evidence::Rules;
 use crate::window::phases::{AbortReason, Aborted, ArmError, Mode, Plan};
@@ -28,6 +30,12 @@ use crate::window::site_lock::LockError;
 
 /// Threads that look and read, at most: more do not help a disk.
 const THREADS_MAX: usize = 8;
+
+/// Time that a stop has at least.
+const STOP_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+
+/// Time that a start has at least, however little a stop has.
+const START_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// Takes a snapshot and shows it.
 ///
@@ -40,13 +48,7 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
     let units = chosen.units();
     let input = wanted::input(context, &args.source, &units, Some(&repository))?;
     let mut wanted = wanted::wanted(&input)?;
-    let mut warnings: Vec<String> = wanted.warnings.iter().map(|w| w.message.clone()).collect();
-    let version = wanted.program.as_ref().and_then(|program| {
-        connect_version(program, &*context.clock).map_err(|why| warnings.push(why)).ok()
-    });
-    for warning in &warnings {
-        context.said.warn(warning);
-    }
+    let (version, mut warnings) = looked_at(context, &wanted);
     let nodes = Nodes::chosen(context, args)?;
     nodes.try_all(context, &units)?;
     let window = plan_window(context, args, &wanted, chosen, &nodes)?;
@@ -77,6 +79,7 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
         Interrupt::stay_awake().map_err(|e| CliError::from_error(Kind::Failed, &e))?;
     }
     let session = context.session()?;
+    let guards = guard::outside(&state_dir, &context.clock);
     let owners = SystemOwners::default();
     let given = SnapshotInput {
         window,
@@ -96,9 +99,10 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
         owners: &owners,
         clock: Arc::clone(&context.clock),
         interrupt,
+        guards,
         progress: &*context.progress,
     };
-    let report = snapshot(session, &given).map_err(|error| failed(&error))?;
+    let report = snapshot(session, &given).map_err(|error| failed_in(context, &error))?;
     context.progress.finish();
     let shown = shown::report(context, &report);
     exit_of(context, &report, shown)
@@ -129,6 +133,18 @@ fn exit_of(
         }
         Ok(()) => Ok(exit),
     }
+}
+
+/// The version of Connect, and what an operator should know, which is said.
+fn looked_at(context: &Context, wanted: &Wanted) -> (Option<String>, Vec<String>) {
+    let mut warnings: Vec<String> = wanted.warnings.iter().map(|w| w.message.clone()).collect();
+    let version = wanted.program.as_ref().and_then(|program| {
+        connect_version(program, &*context.clock).map_err(|why| warnings.push(why)).ok()
+    });
+    for warning in &warnings {
+        context.said.warn(warning);
+    }
+    (version, warnings)
 }
 
 /// Refuses a run that could not become a snapshot, unless a capture will do.
@@ -185,6 +201,10 @@ fn plan_window(
     nodes: &Nodes,
 ) -> Result<Plan, CliError> {
     let config = &context.loaded.config;
+    if config.service.stop_timeout < STOP_TIMEOUT_MIN {
+        let message = "service.stop_timeout is less than a second: no service could stop in it";
+        return Err(CliError::new(Kind::Config, message));
+    }
     let stopped = args.service.already_stopped;
     let (services, mode) = chosen.services_on(context, nodes, &wanted.site, stopped)?;
     // Where nothing is stopped there is nothing that would have to go away behind a stop.
@@ -197,7 +217,7 @@ fn plan_window(
         leave_stopped: args.service.leave_stopped,
         allow_capture: args.allow_capture,
         stop_timeout: config.service.stop_timeout,
-        start_timeout: config.service.stop_timeout,
+        start_timeout: config.service.stop_timeout.max(START_TIMEOUT),
         max_downtime: args.service.max_downtime.unwrap_or(config.service.max_downtime),
         wait_quiet: args.service.wait_quiet.unwrap_or(usual),
         rules: Rules {
@@ -253,6 +273,20 @@ fn source_records(wanted: &Wanted) -> Vec<SourceRecord> {
         dir: source.dir,
     };
     wanted.sources.iter().filter(|s| s.exists || s.database.is_some()).map(record).collect()
+}
+
+/// As [`failed`]; where a service is down and an intent is left, that is what to look at first.
+fn failed_in(context: &Context, error: &SnapshotError) -> CliError {
+    let shown = failed(error);
+    let SnapshotError::Arm(ArmError::NoneRuns(_)) = error else { return shown };
+    let left = context.state_dir().ok().and_then(|dir| window::status(&dir).ok());
+    match left.is_some_and(|status| status.open) {
+        true => shown.hint(
+            "a run left a window open: `cabk window recover` starts what it had stopped; \
+             --already-stopped says that it is stopped on purpose",
+        ),
+        false => shown,
+    }
 }
 
 /// How a user meets a [`SnapshotError`].

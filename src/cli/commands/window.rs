@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 
-use crate::base::path::printable;
-use crate::cli::args::{WindowArgs, WindowCommand};
+use crate::base::path::{bytes, printable};
+use crate::cli::args::{InstallArgs, WindowArgs, WindowCommand};
 use crate::cli::exit::{CliError, Exit, Kind};
 use crate::cli::global::Context;
-use crate::ops::window;
+use crate::ops::window::{self, Install, InstallError};
 use crate::window::recover::Outcome;
 
 #[derive(Serialize)]
@@ -30,9 +30,12 @@ struct Done {
 /// # Errors
 /// Those of the state directory.
 pub fn run(context: &Context, args: &WindowArgs) -> Result<Exit, CliError> {
-    match args.command {
+    match &args.command {
         WindowCommand::Status => status(context),
         WindowCommand::Recover => recover(context),
+        WindowCommand::Install(args) => install(context, args),
+        WindowCommand::Uninstall(args) => uninstall(context, args),
+        WindowCommand::Guard(args) => super::guard::run(args),
     }
 }
 
@@ -61,6 +64,73 @@ fn status(context: &Context) -> Result<Exit, CliError> {
         Ok(())
     })?;
     Ok(Exit::Ok)
+}
+
+#[derive(Serialize)]
+struct Changed {
+    changed: bool,
+    paths: Vec<String>,
+}
+
+fn install(context: &Context, args: &InstallArgs) -> Result<Exit, CliError> {
+    let (paths, changed) = with_files(context, args, window::install)?;
+    let done = Changed { changed, paths: paths.iter().map(|p| printable(bytes(p))).collect() };
+    context.out().finish(&done, |to| {
+        let state = if done.changed { "In place" } else { "In place already" };
+        writeln!(to, "{state}:")?;
+        done.paths.iter().try_for_each(|path| writeln!(to, "  {path}"))
+    })?;
+    Ok(Exit::Ok)
+}
+
+fn uninstall(context: &Context, args: &InstallArgs) -> Result<Exit, CliError> {
+    let paths = with_files(context, args, window::uninstall)?;
+    let paths: Vec<String> = paths.iter().map(|path| printable(bytes(path))).collect();
+    let done = Changed { changed: !paths.is_empty(), paths };
+    context.out().finish(&done, |to| {
+        if done.paths.is_empty() {
+            return writeln!(to, "There was nothing to take away.");
+        }
+        writeln!(to, "Taken away:")?;
+        done.paths.iter().try_for_each(|path| writeln!(to, "  {path}"))
+    })?;
+    Ok(Exit::Ok)
+}
+
+/// Does something with what is, or would be, installed.
+fn with_files<T>(
+    context: &Context,
+    args: &InstallArgs,
+    act: impl FnOnce(&Install<'_>) -> Result<T, InstallError>,
+) -> Result<T, CliError> {
+    let units = match args.units.as_slice() {
+        [] => &context.loaded.config.service.units,
+        typed => typed,
+    };
+    let program = std::env::current_exe().map_err(|e| CliError::from_error(Kind::Failed, &e))?;
+    let state_dir = context.state_dir()?;
+    let done = act(&Install {
+        units,
+        root: args.root.as_deref(),
+        program: &program,
+        state_dir: &state_dir,
+        clock: &*context.clock,
+    });
+    done.map_err(|error| {
+        let kind = match error {
+            InstallError::NoSystemd | InstallError::Foreign(_) => Kind::Refused,
+            InstallError::Name(_) => Kind::Usage,
+            _ => Kind::Failed,
+        };
+        let shown = CliError::from_error(kind, &error);
+        match error {
+            InstallError::NoSystemd => shown.hint(
+                "run `cabk window recover` at start by whatever starts this machine's services",
+            ),
+            InstallError::Foreign(_) => shown.hint("move that file away first"),
+            _ => shown,
+        }
+    })
 }
 
 fn recover(context: &Context) -> Result<Exit, CliError> {

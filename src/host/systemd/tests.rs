@@ -1,3 +1,4 @@
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
 
@@ -198,4 +199,103 @@ fn no_systemctl_is_an_error_that_says_so() {
     unit.program = PathBuf::from("/nonexistent/systemctl");
     let error = unit.status().unwrap_err();
     assert!(matches!(error, ServiceError::Run { source: RunError::Spawn { .. }, .. }), "{error}");
+}
+
+/// Notes what it was asked, and says that timers are active.
+const NOTES: &str = r#"#!/bin/sh
+echo "$(basename "$0") $*" >>"$(dirname "$0")/notes"
+[ -e "$(dirname "$0")/no-timers" ] && { echo 'no bus' >&2; exit 1; }
+exit 0
+"#;
+
+fn noting(bed: &Bed, name: &str) -> PathBuf {
+    let path = bed.dir.path().join(name);
+    std::fs::write(&path, NOTES).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn a_node_guards_its_unit_by_a_timer_and_a_hold() {
+    use crate::host::service::Precaution;
+    let mut bed = Bed::new("rsc.service");
+    let control = bed.unit.program.clone();
+    bed.unit.run_program = noting(&bed, "systemd-run");
+    bed.unit.program = noting(&bed, "control");
+    bed.unit.hold_dir = bed.dir.path().join("holds");
+    bed.unit.unit_dir = bed.dir.path().join("units");
+    let hold = bed.dir.path().join("holds/hold-rsc.service");
+    bed.unit.arm(Some(Duration::from_millis(1_800_500)), "until then").unwrap();
+    let notes = bed.read("notes");
+    let asked = notes.lines().find(|line| line.starts_with("systemd-run ")).unwrap();
+    assert!(asked.contains("--on-active=1801 --timer-property=AccuracySec=100ms /bin/sh -c rm"));
+    let begin = notes.lines().next().unwrap();
+    assert!(begin.starts_with("control stop -- cabk-guard-rsc-"), "an earlier one goes: {begin}");
+    assert!(!hold.exists(), "no drop-in heeds it");
+    bed.unit.disarm().unwrap();
+    assert!(
+        bed.read("notes").lines().last().unwrap().starts_with("control stop -- cabk-guard-rsc-")
+    );
+
+    // Where the drop-in is, the hold is there until the start, which also cancels the timer.
+    bed.put(&format!("units/rsc.service.d/{DROP_IN}"), "");
+    bed.unit.arm(Some(TIME), "until then").unwrap();
+    assert_eq!(std::fs::read_to_string(&hold).unwrap(), "until then\n");
+    bed.put("notes", "");
+    bed.unit.program = control;
+    let was = bed.unit.status().unwrap();
+    bed.unit.stop(TIME).unwrap();
+    assert!(hold.exists());
+    bed.unit.start(TIME, &was).unwrap();
+    assert!(!hold.exists());
+    assert!(bed.read("calls").lines().last().unwrap().starts_with("stop -- cabk-guard-rsc-"));
+
+    bed.unit.program = noting(&bed, "control");
+    bed.put("no-timers", "");
+    let error = bed.unit.arm(Some(TIME), "").unwrap_err().to_string();
+    assert!(error.contains("no bus"), "{error}");
+    // Without a timer there is nothing to fail.
+    bed.unit.arm(None, "until then").unwrap();
+    assert!(hold.exists());
+}
+
+/// The line that the timer runs does what it should.
+#[test]
+fn what_the_timer_runs_takes_the_hold_away_and_starts_the_unit() {
+    use crate::host::service::Precaution;
+    let mut bed = Bed::new("rsc.service");
+    bed.put("state", "inactive");
+    bed.put(&format!("units/rsc.service.d/{DROP_IN}"), "");
+    bed.put("limit", "");
+    bed.unit.hold_dir = bed.dir.path().join("holds");
+    bed.unit.unit_dir = bed.dir.path().join("units");
+    bed.unit.arm(None, "x").unwrap();
+    let hold = bed.dir.path().join("holds/hold-rsc.service");
+    // Runs at once what it should run later.
+    let now = "#!/bin/sh\nwhile [ \"$1\" != /bin/sh ]; do shift; done\nexec \"$@\"\n";
+    bed.put("systemd-run", now);
+    bed.unit.run_program = bed.dir.path().join("systemd-run");
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&bed.unit.run_program, mode).unwrap();
+    // That its own systemctl knows no timers is told afterwards.
+    let _ = bed.unit.arm(Some(TIME), "");
+    assert!(!hold.exists());
+    assert_eq!(bed.read("state").trim(), "active");
+}
+
+#[test]
+fn a_unit_on_its_way_and_one_that_could_not_start_say_so() {
+    use crate::host::service::Way;
+    let bed = Bed::new("rsc.service");
+    let put = |active: &str, sub: &str, load: &str| {
+        let text = show(active, sub, "aa", "", "yes").replace("=loaded", &format!("={load}"));
+        bed.put("show-active", &text);
+        bed.unit.status().unwrap()
+    };
+    let waits = put("activating", "auto-restart", "loaded");
+    assert_eq!((waits.way, waits.start_refused), (Some(Way::Up), None));
+    assert_eq!(put("deactivating", "stop-sigterm", "loaded").way, Some(Way::Down));
+    let masked = put("active", "running", "masked");
+    assert_eq!(masked.way, None);
+    assert!(masked.start_refused.unwrap().contains("masked"));
 }

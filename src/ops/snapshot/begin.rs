@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{SnapshotError, SnapshotInput};
 use crate::backend::ObjectName;
@@ -14,9 +15,9 @@ use crate::store::accelerator::Generation;
 use crate::store::lease::Lease;
 use crate::store::repository::Repository;
 use crate::store::writer::{Writer, WriterOptions};
-use crate::window::intent::IntentStore;
+use crate::window::intent::{IntentError, IntentStore};
 use crate::window::phases::NotRunning;
-use crate::window::recover::{Recovered, recover_locked, service_of};
+use crate::window::recover::{Recovered, longest, recover_all, recover_locked, service_of};
 use crate::window::site_lock::SiteLock;
 
 /// What a run has at hand before it reads.
@@ -53,6 +54,12 @@ pub(super) fn begin(
     Ok(Begun { known, memory, writer, believed, generation, first })
 }
 
+/// How long somebody else may still be at recovering what an earlier run of the site left.
+pub(super) fn recovery_under_way(store: &IntentStore, site: &str) -> Result<Duration, IntentError> {
+    let dead = store.read(site)?.filter(|intent| intent.is_stale().unwrap_or(false));
+    Ok(dead.map_or(Duration::ZERO, |intent| longest(&intent)))
+}
+
 /// What an earlier run left is recovered before anything else.
 pub(super) fn recover_first(
     store: &IntentStore,
@@ -61,13 +68,22 @@ pub(super) fn recover_first(
 ) -> Result<Vec<String>, SnapshotError> {
     let clock = Arc::clone(&input.clock);
     let make = move |intent: &_, service: &_| service_of(intent, service, &clock);
-    let recovery = recover_locked(store, lock, &make, &*input.clock)?;
+    let mut recovery = recover_locked(store, lock, &make, &*input.clock)?;
+    // The same units may have been stopped under another label: whatever nobody is in is recovered.
+    let others = recover_all(store, &make, &*input.clock)?;
+    recovery.services.extend(others.services);
     let left: Vec<NotRunning> = recovery.not_running().cloned().collect();
     if !left.is_empty() {
         return Err(SnapshotError::LeftStopped(left));
     }
     let line = |r: &Recovered| format!("an earlier run had left {} stopped: recovered", r.service);
-    Ok(recovery.services.iter().map(line).collect())
+    let mut said: Vec<String> = recovery.services.iter().map(line).collect();
+    // An intent that cannot be read needs a person, who may be told by a run that goes on.
+    said.extend(others.errors.iter().map(|error| {
+        let below = std::error::Error::source(error).map(|e| format!(": {e}")).unwrap_or_default();
+        format!("{error}{below}")
+    }));
+    Ok(said)
 }
 
 /// The lease is the probe: what was written can be read back and opens.

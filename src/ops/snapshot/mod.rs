@@ -33,12 +33,14 @@ use crate::store::lease::{Lease, LeaseError};
 use crate::store::reader::Reader;
 use crate::store::writer::{WriteError, WriteStats, Writer, check_free};
 use crate::window::evidence::ONLY_READS;
+use crate::window::guard::Guards;
 use crate::window::intent::{IntentError, IntentStore};
 use crate::window::observe::{Observer, ThisMachine, Trees};
 use crate::window::phases::{
     AbortReason, Aborted, ArmError, Context, NotRunning, Plan, Proven, Restarted, arm,
 };
 use crate::window::site_lock::{LockError, SiteLock};
+use crate::window::start::fell_over;
 use begin::Begun;
 use events::Events;
 use reading::Surfaces;
@@ -79,6 +81,8 @@ pub struct SnapshotInput<'a> {
     pub clock: Arc<dyn Clock>,
     /// Signals.
     pub interrupt: Interrupt,
+    /// What watches over the window from outside this process.
+    pub guards: Arc<dyn Guards>,
     /// Where the run says how far it is.
     pub progress: &'a dyn Progress,
 }
@@ -204,7 +208,8 @@ pub fn snapshot(
     let store = IntentStore::open(&input.state_dir);
     let site = input.window.site.clone();
     let (clock, interrupt) = (&*input.clock, &input.interrupt);
-    let lock = SiteLock::acquire(&store, &site, input.lock_wait, clock, interrupt)?;
+    let wait = input.lock_wait.max(begin::recovery_under_way(&store, &site)?);
+    let lock = SiteLock::acquire(&store, &site, wait, clock, interrupt)?;
     let mut warnings = begin::recover_first(&store, &lock, input)?;
 
     warnings.extend(session::clear_dead_leases(&session.repository)?);
@@ -317,6 +322,7 @@ impl Run<'_> {
             clock: Arc::clone(&input.clock),
             interrupt: input.interrupt.clone(),
             observer,
+            guards: Arc::clone(&input.guards),
         };
         let armed = arm(input.window.clone(), context, lock)?;
         input.progress.phase("stopping the service", None);
@@ -392,9 +398,10 @@ fn finish(
 ) -> Result<SnapshotReport, SnapshotError> {
     input.progress.phase("committing", None);
     let not_running = read.restarted.not_running.clone();
-    let lost = |source: CommitFault| SnapshotError::Commit {
-        source: Box::new(source),
-        not_running: not_running.clone(),
+    let lost = |source: CommitFault| {
+        let mut not_running = not_running.clone();
+        not_running.extend(fell_over(&input.window, &read.restarted, &*input.clock));
+        SnapshotError::Commit { source: Box::new(source), not_running }
     };
     let stats: WriteStats = writer.finish().map_err(|e| lost(e.into()))?;
     ending.warnings.extend(read.restarted.warnings.iter().cloned());
@@ -425,6 +432,9 @@ fn finish(
         commit(&session.repository, lease, commitment, roots, &mut ending.memory)
             .map_err(|e| lost(e.into()))?;
     remember(session, input, &committed, &mut ending);
+    // The last word about the service is that of the end.
+    let mut not_running = not_running;
+    not_running.extend(fell_over(&input.window, &read.restarted, &*input.clock));
     Ok(SnapshotReport {
         id: committed.id,
         body: committed.body,

@@ -4,6 +4,7 @@ use std::io;
 
 use super::{NotRunning, Restarted};
 use crate::host::service::ServiceError;
+use crate::window::guard::GuardError;
 use crate::window::intent::IntentError;
 use crate::window::site_lock::LockError;
 
@@ -39,6 +40,29 @@ pub enum ArmError {
         /// What was seen.
         seen: String,
     },
+    /// A service runs, and could not be started again.
+    #[error("{service} on {node} could not be started again after its stop: {why}")]
+    CannotStart {
+        /// The service.
+        service: String,
+        /// Its node.
+        node: String,
+        /// What was seen.
+        why: String,
+    },
+    /// Somebody else stops a service at this moment.
+    #[error("{service} on {node} is being stopped by somebody else: {seen}")]
+    GoesDown {
+        /// The service.
+        service: String,
+        /// Its node.
+        node: String,
+        /// What was seen.
+        seen: String,
+    },
+    /// What is to start the services if this process cannot is not in place.
+    #[error("what would start the service if this run could not cannot be put in place")]
+    Guard(#[from] GuardError),
     /// None of the services runs, and nobody said that they are stopped on purpose.
     #[error("{0} does not run on any node: it may be down by accident, or have another name")]
     NoneRuns(String),
@@ -100,6 +124,17 @@ pub enum AbortReason {
         /// What was seen.
         seen: String,
     },
+    /// It was due to run again before it was stopped: this process stood still for too long.
+    #[error("{service} on {node} was not stopped: the longest downtime was over before")]
+    TooLate {
+        /// The service.
+        service: String,
+        /// Its node.
+        node: String,
+    },
+    /// How far the window is could not be noted.
+    #[error("how far the window is cannot be noted")]
+    Intent(#[source] IntentError),
     /// The lock around a stop failed.
     #[error("the lock around a stop failed")]
     Lock(#[source] io::Error),

@@ -4,7 +4,8 @@ use super::{Duration, Mode, ServiceKind, ServiceState, chain, few, human_duratio
 use crate::format::manifest::{Evidence, How};
 use crate::window::evidence::unseen;
 use crate::window::nodes::{at_once, by_node};
-use crate::window::running::{Core, Watched, ask, scope};
+use crate::window::running::{Core, Watched, scope};
+use crate::window::start::ask;
 
 const CHECK: &str = "service-stopped";
 

@@ -127,6 +127,7 @@ impl World {
         let planned = |service: &Arc<SimService>| PlannedService {
             service: service.clone(),
             how: unit(&service.label()),
+            precaution: None,
         };
         let plan = Plan {
             site: "prod".into(),
@@ -156,6 +157,7 @@ impl World {
             clock: self.clock.clone(),
             interrupt: self.interrupt.clone(),
             observer: self.observer.clone(),
+            guards: Arc::new(crate::window::guard::NoGuards),
         }
     }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::host::clock::{SimClock, SystemClock};
 use crate::host::run::CommandLine;
 use crate::host::service::sim::{SimFault, SimService};
-use crate::host::service::{Action, ServiceStatus};
+use crate::host::service::{Action, ServiceState, ServiceStatus};
 use crate::window::intent::IntentCommand::Shell;
 
 /// Two services of which one ran, and the intent of a run that was killed.
@@ -53,7 +53,7 @@ impl World {
             let real = if service.service == "web" { &self.web } else { &self.other };
             Ok(real.clone() as Arc<dyn Service>)
         };
-        recover(self.dir.path(), &make, &*self.clock, force).unwrap()
+        super::recover(self.dir.path(), &make, &*self.clock, force).unwrap()
     }
 }
 
@@ -166,6 +166,7 @@ impl Toy {
         let was = ServiceStatus::bare(state, "7");
         let mut intent = Intent::new("prod", self.clock.now(), self.clock.now()).unwrap();
         intent.owner.start_time += 1;
+        intent.phase = Phase::Stopping;
         (intent.stop_timeout_ms, intent.start_timeout_ms) = (20_000, 20_000);
         intent.services.push(IntentService::new("local".into(), "toy".into(), how, &was));
         IntentStore::open(self.dir.path()).write(&intent).unwrap();
@@ -175,7 +176,7 @@ impl Toy {
     fn recover(&self) -> Recovery {
         let make =
             |intent: &Intent, service: &IntentService| service_of(intent, service, &self.clock);
-        recover(self.dir.path(), &make, &*self.clock, false).unwrap()
+        super::recover(self.dir.path(), &make, &*self.clock, false).unwrap()
     }
 
     fn starts(&self) -> String {
@@ -221,7 +222,9 @@ fn a_stop_that_is_under_way_is_waited_for() {
 #[test]
 fn a_start_that_is_under_way_is_not_doubled() {
     let toy = Toy::new();
-    toy.intent("rm runs", true);
+    let mut intent = toy.intent("rm runs", true);
+    intent.phase = Phase::Starting;
+    IntentStore::open(toy.dir.path()).write(&intent).unwrap();
     let late = format!("sleep 0.5; touch {}", toy.path("runs").display());
     let mut orphan = std::process::Command::new("/bin/sh").args(["-c", &late]).spawn().unwrap();
     toy.recover();

@@ -28,6 +28,7 @@ use crate::record::snapshot::Snapshot;
 use crate::store::reader::Reader;
 use crate::store::repository::Unlock;
 use crate::window::evidence::Rules;
+use crate::window::guard::NoGuards;
 use crate::window::intent::ServiceKind;
 use crate::window::phases::{Mode, Plan, PlannedService};
 
@@ -101,7 +102,7 @@ impl Own {
         let service = CommandService::new(commands, OsStr::new(site), "local", clock);
         Plan {
             site: site.to_owned(),
-            services: vec![PlannedService { service: Arc::new(service), how }],
+            services: vec![PlannedService { service: Arc::new(service), how, precaution: None }],
             others: Vec::new(),
             mode: Mode::StopAndStart,
             leave_stopped: false,
@@ -168,6 +169,8 @@ impl Verbs for Own {
             owners: &owners,
             clock: Arc::clone(&self.clock),
             interrupt: self.interrupt.clone(),
+            // Its service ends by itself, and is nobody's.
+            guards: Arc::new(NoGuards),
             progress,
         };
         let report = snapshot(session, &input);

@@ -238,3 +238,142 @@ fn obstacles_are_seen_before_anything_is_stopped() {
     assert!(found(&world).is_empty());
     assert!(!world.web.calls().contains(&Action::Stop));
 }
+
+/// A service in memory that says more of itself.
+struct Saying(Arc<SimService>, std::sync::Mutex<Vec<ServiceStatus>>);
+
+impl Service for Saying {
+    fn label(&self) -> String {
+        self.0.label()
+    }
+    fn node(&self) -> String {
+        self.0.node()
+    }
+    fn status(&self) -> Result<ServiceStatus, ServiceError> {
+        let said = self.1.lock().unwrap().pop();
+        said.map_or_else(|| self.0.status(), Ok)
+    }
+    fn stop(&self, timeout: Duration) -> Result<(), ServiceError> {
+        self.0.stop(timeout)
+    }
+    fn start(&self, timeout: Duration, was: &ServiceStatus) -> Result<(), ServiceError> {
+        self.0.start(timeout, was)
+    }
+    fn cgroup_processes(&self) -> Result<Option<Vec<u32>>, ServiceError> {
+        self.0.cgroup_processes()
+    }
+}
+
+fn saying(world: &mut World, said: Vec<ServiceStatus>) {
+    let service = Saying(world.web.clone(), std::sync::Mutex::new(said));
+    world.plan.services[0].service = Arc::new(service);
+}
+
+#[test]
+fn what_could_not_start_or_is_going_down_is_not_stopped() {
+    use crate::host::service::Way;
+    let running = || ServiceStatus::bare(ServiceState::Running, "active/running");
+    let mut world = World::new();
+    let why = Some("its load state is masked".to_owned());
+    saying(&mut world, vec![ServiceStatus { start_refused: why, ..running() }]);
+    assert!(matches!(world.arm(), Err(ArmError::CannotStart { .. })));
+    let down = || ServiceStatus { way: Some(Way::Down), ..running() };
+    saying(&mut world, (0..1000).map(|_| down()).collect());
+    assert!(matches!(world.arm(), Err(ArmError::GoesDown { .. })));
+    // Whoever wanted it down has it down in the end: it did not run.
+    world.web.set_running(false);
+    saying(&mut world, vec![down(), down()]);
+    drop(world.arm().unwrap());
+    assert!(!world.has_intent() && !world.web.is_running());
+    assert!(!world.web.calls().contains(&Action::Stop));
+}
+
+#[test]
+fn a_start_that_falls_over_does_not_run() {
+    use crate::host::service::Way;
+    use crate::window::start::fell_over;
+    let mut world = World::new();
+    let service = Arc::new(Saying(world.web.clone(), std::sync::Mutex::default()));
+    world.plan.services[0].service = service.clone();
+    let proof = undisturbed(prove(world.quiesce()));
+    let again = ServiceStatus {
+        way: Some(Way::Up),
+        ..ServiceStatus::bare(ServiceState::Running, "activating/auto-restart")
+    };
+    *service.1.lock().unwrap() = vec![again; 5000];
+    let closed = proof.restart();
+    assert!(closed.not_running[0].why.contains("auto-restart"), "{closed:?}");
+    assert!(world.has_intent());
+
+    let world = World::new();
+    let closed = undisturbed(prove(world.quiesce())).restart();
+    assert!(fell_over(&world.plan, &closed, &*world.clock).is_empty());
+    world.web.set_running(false);
+    let fell = fell_over(&world.plan, &closed, &*world.clock);
+    assert_eq!(fell.len(), 1);
+    assert!(fell[0].message().contains("runs no more"), "{}", fell[0].message());
+}
+
+/// `kubectl scale` comes back before anything stops: running says nothing once a stop was asked.
+#[test]
+fn commands_are_asked_to_start_unless_the_stop_was_refused() {
+    for (fault, starts) in [(SimFault::StopHangs, 1), (SimFault::StopFails("no".into()), 0)] {
+        let mut world = World::new();
+        world.plan.services[0].how = commands();
+        world.web.script(fault);
+        world.stop().err().unwrap();
+        let asked = world.web.calls().iter().filter(|call| **call == Action::Start).count();
+        assert_eq!(asked, starts);
+        world.assert_in_order();
+    }
+}
+
+/// Arms nothing, and is asked what it is asked.
+#[derive(Default)]
+struct Careful {
+    fails: bool,
+    asked: Mutex<Vec<&'static str>>,
+}
+
+impl crate::host::service::Precaution for Careful {
+    fn arm(&self, after: Option<Duration>, hold: &str) -> Result<(), ServiceError> {
+        assert!(hold.contains("deadline") && hold.contains("boot_id"));
+        self.asked.lock().unwrap().push(if after.is_some() { "timer" } else { "hold" });
+        match self.fails {
+            true => Err(ServiceError::Node("no timers there".into())),
+            false => Ok(()),
+        }
+    }
+    fn disarm(&self) -> Result<(), ServiceError> {
+        self.asked.lock().unwrap().push("disarm");
+        Ok(())
+    }
+}
+
+#[test]
+fn a_node_that_cannot_guard_itself_is_not_stopped_nor_is_any_other() {
+    let mut world = World::new();
+    let clock: Arc<dyn Clock> = world.clock.clone();
+    let far = Arc::new(SimService::new("far", "ssh://b", clock));
+    let (good, bad) =
+        (Arc::new(Careful::default()), Arc::new(Careful { fails: true, ..Careful::default() }));
+    world.plan.services[0].precaution = Some(good.clone());
+    let planned =
+        PlannedService { service: far.clone(), how: unit("far"), precaution: Some(bad.clone()) };
+    world.plan.services.push(planned);
+    let error = world.arm().err().unwrap();
+    assert!(matches!(error, ArmError::Guard(_)));
+    assert!(chain(&error).contains("no timers there"), "{}", chain(&error));
+    assert!(!far.calls().contains(&Action::Stop));
+    world.assert_in_order();
+    assert_eq!(*good.asked.lock().unwrap(), ["hold", "disarm"]);
+    assert_eq!(*bad.asked.lock().unwrap(), ["timer", "disarm"]);
+
+    // What was never stopped is disarmed, and what stays stopped by wish.
+    world.plan.services[2].precaution = Some(good.clone());
+    drop(world.arm().unwrap());
+    assert_eq!(
+        *good.asked.lock().unwrap(),
+        ["hold", "disarm", "hold", "timer", "disarm", "disarm"]
+    );
+}

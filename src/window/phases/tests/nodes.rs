@@ -43,7 +43,11 @@ fn cluster() -> (World, [Arc<SimService>; 2]) {
     });
     for service in &more {
         let how = ServiceKind::Systemd { unit: "web".into(), sudo: true };
-        world.plan.services.push(PlannedService { service: service.clone(), how });
+        world.plan.services.push(PlannedService {
+            service: service.clone(),
+            how,
+            precaution: None,
+        });
     }
     world.plan.others = vec![far(B, [Some(clean())]), far(C, [None])];
     (world, more)
