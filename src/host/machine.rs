@@ -147,6 +147,17 @@ fn nearest_existing(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
+/// Descriptors that one of the holders of many may keep open: a share of what this process may have,
+/// which leaves room for everything else, and no more than 256.
+#[must_use]
+pub fn descriptor_share() -> usize {
+    const OTHERS: u64 = 128;
+    const HOLDERS: u64 = 3;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let share = limit.unwrap_or(u64::MAX).saturating_sub(OTHERS) / HOLDERS;
+    usize::try_from(share.clamp(16, 256)).unwrap_or(16)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

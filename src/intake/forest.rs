@@ -17,6 +17,7 @@ use crate::base::progress::Progress;
 use crate::base::time::Timestamp;
 use crate::format::tree::{Entry, Node};
 use crate::host::fs::{InodeKind, SourceDir, SourceFs, Stat};
+use crate::host::machine;
 use crate::host::signal::Interrupt;
 use crate::store::accelerator::Generation;
 use crate::store::reader::Reader;
@@ -150,6 +151,7 @@ fn looker<'a>(input: &ReadInput<'a>) -> Looker<'a> {
         synced: input.synced,
         over: input.over,
         anchors: Arc::default(),
+        anchors_max: machine::descriptor_share(),
         syncs: true,
     }
 }

@@ -21,9 +21,6 @@ use crate::store::accelerator::{DirRecord, Generation};
 use crate::store::reader::{ReadError, Reader};
 use crate::store::writer::Writer;
 
-/// Directories kept open for those below them, so that each is one name away. Beyond that number a
-/// way of several names leads from one of them.
-const ANCHORS_MAX: usize = 256;
 /// Bytes of a way that are gone in one step: the kernel takes 4095.
 pub(super) const WAY_MAX: usize = 2000;
 
@@ -126,8 +123,10 @@ pub(super) struct Looker<'a> {
     pub(super) synced: Timestamp,
     /// Whether the time for reading is over.
     pub(super) over: &'a (dyn Fn() -> bool + Sync),
-    /// Anchors that are open.
+    /// Anchors that are open: directories kept for those below them, so that each is one name away.
     pub(super) anchors: Arc<AtomicUsize>,
+    /// How many there may be; beyond that a way of several names leads from one of them.
+    pub(super) anchors_max: usize,
     /// Write back what is dirty on mounts that are met on the way.
     pub(super) syncs: bool,
 }
@@ -260,7 +259,7 @@ impl Looker<'_> {
 
     /// From where the directories below a target are opened.
     pub(super) fn base(&self, target: &Target, dir: Box<dyn SourceDir>) -> Base {
-        if self.anchors.load(Ordering::Relaxed) < ANCHORS_MAX {
+        if self.anchors.load(Ordering::Relaxed) < self.anchors_max {
             let depth = target.trail.depth();
             return Base { anchor: Arc::new(Anchor::new(dir, &self.anchors)), depth };
         }

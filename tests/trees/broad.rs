@@ -8,7 +8,7 @@ use crate::world::{Done, World, past_the_grain};
 const DIRS: usize = 700;
 /// Files that a process may have open: fewer than there are directories, more than are kept open on
 /// purpose.
-const LIMIT: u32 = 450;
+const LIMIT: u32 = 300;
 
 /// The program where a process may have this many files open.
 fn limited(world: &World, limit: u32, args: &[&str]) -> Done {

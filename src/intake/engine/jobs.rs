@@ -16,8 +16,6 @@ use crate::store::writer::WriteError;
 const RUN_FILES: usize = 512;
 /// Bytes of such a run.
 const RUN_BYTES: u64 = 16 << 20;
-/// Directories that all threads together keep open.
-const OPEN_DIRS: usize = 256;
 /// Hard-linked inodes whose content is remembered, so that they are read once.
 const LINKS_MAX: usize = 100_000;
 
@@ -196,7 +194,7 @@ impl Engine<'_> {
             }
         }
         if !dirs.contains_key(&job.node) {
-            if dirs.len() >= OPEN_DIRS / self.pool.current_num_threads().min(32) {
+            if dirs.len() > self.looker.anchors_max / self.pool.current_num_threads().max(1) {
                 dirs.clear();
             }
             dirs.insert(job.node, self.open_again(job.node)?);
