@@ -243,3 +243,53 @@ fn a_guard_holds_nothing_of_the_run_and_knows_no_secret() {
     assert!(own.0 != theirs.0 && own.1 != theirs.1, "a group and a session of its own");
     held.release();
 }
+
+#[test]
+fn what_is_installed_goes_below_a_root_and_without_systemd_nowhere() {
+    let world = world::World::new();
+    let root = world.path("root");
+    let with = |verb: &str| {
+        let root = root.display().to_string();
+        world.run(&["window", verb, "--json", "--unit", "a.service", "--root", &root])
+    };
+    let done = with("install").expect(0);
+    assert_eq!(done.json["changed"], true);
+    let drop_in = root.join("etc/systemd/system/a.service.d/50-cabk-hold.conf");
+    let text = std::fs::read_to_string(&drop_in).unwrap();
+    assert!(text.contains("ConditionPathExists=!/run/cabk/hold-a.service"), "{text}");
+    let unit = std::fs::read_to_string(root.join("etc/systemd/system/cabk-window-recover.service"));
+    let unit = unit.unwrap();
+    assert!(unit.contains(&format!("CABK_STATE_DIR={}", world.path("state").display())), "{unit}");
+    assert_eq!(with("install").expect(0).json["changed"], false);
+    assert_eq!(with("uninstall").expect(0).json["changed"], true);
+    assert!(!drop_in.exists());
+    assert_eq!(with("uninstall").expect(0).json["changed"], false);
+    if !std::path::Path::new("/run/systemd/system").is_dir() {
+        let refused = world.run(&["window", "install", "--json"]).expect(22);
+        assert!(refused.error()["error"]["message"].as_str().unwrap().contains("systemd"));
+    }
+}
+
+#[test]
+fn a_run_of_another_site_recovers_and_a_bad_time_is_refused() {
+    // The same service, under a label that nobody uses any more.
+    let mut held = Held::at(Step::Stopping, &[]);
+    let guard = guards(&held.site);
+    let pid = guard[0].parse().ok().and_then(Pid::from_raw).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
+    held.signal(Signal::KILL);
+    held.release();
+    held.child.0.wait().unwrap();
+    let site = &held.site;
+    until(20, "the stop to end", || !site.runs());
+    assert!(site.world.has_intent(), "no guard was left to act");
+    let mut command = site.world.cabk();
+    command.args(["snapshot", "--json", "--site-name", "other", "--allow-volatile-state"]);
+    let done = world::Done::of(&command.args(site.args(&[])).output().unwrap()).expect(0);
+    assert!(done.stderr.contains("had left"), "{}", done.stderr);
+    site.is_in_order();
+
+    site.world.configure("[service]\nstop_timeout = \"100ms\"\n");
+    let refused = site.snapshot(&[]).expect(2);
+    assert!(refused.stderr.contains("stop_timeout"), "{}", refused.stderr);
+}
