@@ -12,3 +12,13 @@ pub(crate) fn skip(reason: &str) {
         log.write_all(format!("skipped: {reason}\n").as_bytes()).unwrap();
     }
 }
+
+/// Whether this process was started with `SIGINT` ignored, as by a script in the background: its
+/// children ignore it, too, and keep ignoring it.
+#[allow(dead_code, reason = "few test files send signals")]
+pub(crate) fn ignores_interrupts() -> bool {
+    const SIGINT: u64 = 2;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    u64::from_str_radix(mask.trim(), 16).unwrap() & (1 << (SIGINT - 1)) != 0
+}
