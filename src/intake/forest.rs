@@ -105,7 +105,7 @@ pub fn read_dirty(
     pre: PreRead,
     changes: &Changes<'_>,
 ) -> Result<Forest, IntakeError> {
-    let looker = looker(input);
+    let looker = Looker { touched: Some(&changes.dirty.inodes), ..looker(input) };
     let mut engine = engine(input, &looker)?;
     let fates = Fates::of(&pre, changes);
     engine.before = Some(Before::new(&pre.look, pre.kids, fates));
@@ -153,6 +153,7 @@ fn looker<'a>(input: &ReadInput<'a>) -> Looker<'a> {
         anchors: Arc::default(),
         anchors_max: machine::descriptor_share(),
         syncs: true,
+        touched: None,
     }
 }
 

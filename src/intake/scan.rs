@@ -129,6 +129,9 @@ pub(super) struct Looker<'a> {
     pub(super) anchors_max: usize,
     /// Write back what is dirty on mounts that are met on the way.
     pub(super) syncs: bool,
+    /// Inodes that the kernel told of: they are read again whatever their times say, for a store
+    /// through a mapping moves none on tmpfs.
+    pub(super) touched: Option<&'a HashSet<(Device, u64)>>,
 }
 
 /// One name of a directory.
@@ -244,7 +247,8 @@ impl Looker<'_> {
         if let Some(record) = &look.record {
             for (seen, digest) in look.listing.seen.iter_mut().zip(&look.listing.all) {
                 // The record's digests are sorted; an unchanged listing has no other.
-                seen.meta_known = look.unchanged || record.entries.binary_search(digest).is_ok();
+                let known = look.unchanged || record.entries.binary_search(digest).is_ok();
+                seen.meta_known = known && !self.is_touched(&seen.stat);
             }
         }
         if look.unchanged {
@@ -255,6 +259,12 @@ impl Looker<'_> {
             look.record = Some(record);
         }
         Ok(look)
+    }
+
+    /// Whether the kernel told of a file.
+    fn is_touched(&self, stat: &Stat) -> bool {
+        stat.kind == InodeKind::File
+            && self.touched.is_some_and(|touched| touched.contains(&(stat.dev, stat.ino)))
     }
 
     /// From where the directories below a target are opened.
@@ -298,7 +308,8 @@ impl Looker<'_> {
             }
         }
         Ok(Look {
-            unchanged: record.as_ref().is_some_and(same),
+            unchanged: record.as_ref().is_some_and(same)
+                && !listing.seen.iter().any(|seen| self.is_touched(&seen.stat)),
             inodes: listing.seen.iter().map(|s| (s.stat.dev, s.stat.ino)).collect(),
             linked: listing.seen.iter().any(is_linked),
             listing,
