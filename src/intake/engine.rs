@@ -14,6 +14,7 @@ use super::digest::{self, Digest};
 use super::dirty::Fate;
 use super::file::FileError;
 use super::first::FirstLook;
+use super::manners::Manners;
 use super::scan::{Look, LookError, Looker, Target};
 use super::stream::Streamer;
 use crate::base::path::join;
@@ -130,14 +131,17 @@ impl<'a> Engine<'a> {
         sort: bool,
         threads: usize,
     ) -> Result<Self, IntakeError> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .map_err(IntakeError::Threads)?;
+        let mut pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        // A pool of its own, so that nothing has to be given back for the window.
+        if looker.manners.is_some_and(Manners::is_idle) {
+            pool = pool.start_handler(|_| Manners::idle_thread());
+        }
+        let pool = pool.build().map_err(IntakeError::Threads)?;
         let first_look = FirstLook::begun(looker.synced);
         let hand = |_| {
             let worker = looker.writer.worker()?;
-            Ok::<_, WriteError>(Hand { worker, streamer: Streamer::new(looker.over, interrupt) })
+            let streamer = Streamer::new(looker.over, looker.manners, interrupt);
+            Ok::<_, WriteError>(Hand { worker, streamer })
         };
         let hands = (0..threads).map(hand).collect::<Result<_, _>>()?;
         Ok(Self {
@@ -169,6 +173,7 @@ impl<'a> Engine<'a> {
         self.root = Some(root);
         self.stack.push(root);
         let (looker, pool) = (self.looker, Arc::clone(&self.pool));
+        let interrupt = self.interrupt;
         let ahead = BATCHES_AHEAD * pool.current_num_threads();
         pool.in_place_scope(|scope| {
             let mut under_way = VecDeque::new();
@@ -180,6 +185,9 @@ impl<'a> Engine<'a> {
                     let (nodes, targets) = self.next_batch();
                     let (send, looks) = mpsc::sync_channel(1);
                     scope.spawn(move |_| {
+                        if let Some(manners) = looker.manners {
+                            manners.give_way(interrupt);
+                        }
                         let looks: Vec<_> = targets.iter().map(|t| looker.look(t)).collect();
                         // Nobody waits where the read has failed meanwhile.
                         let _ = send.send(looks);

@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::manners::Manners;
 use super::digest::{self, Digest};
 use super::file::contents;
 use super::plan::ReadPlan;
@@ -123,6 +124,8 @@ pub(super) struct Looker<'a> {
     pub(super) synced: Timestamp,
     /// Whether the time for reading is over.
     pub(super) over: &'a (dyn Fn() -> bool + Sync),
+    /// How it gives way to others.
+    pub(super) manners: Option<&'a Manners>,
     /// Anchors that are open: directories kept for those below them, so that each is one name away.
     pub(super) anchors: Arc<AtomicUsize>,
     /// How many there may be; beyond that a way of several names leads from one of them.
