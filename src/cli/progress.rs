@@ -124,7 +124,6 @@ impl Reporter {
 }
 
 impl Inner {
-
     fn lock(&self) -> MutexGuard<'_, Option<Phase>> {
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -433,9 +432,12 @@ mod tests {
         let lines: Vec<serde_json::Value> =
             shared.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let window = &lines[0]["progress"]["window"];
-        assert_eq!(*window, serde_json::json!({
-            "down_ms": 4000, "estimate_ms": 9000, "left_ms": 56_000,
-        }));
+        assert_eq!(
+            *window,
+            serde_json::json!({
+                "down_ms": 4000, "estimate_ms": 9000, "left_ms": 56_000,
+            })
+        );
         assert!(lines.last().unwrap()["progress"].get("window").is_none());
         let countdown = Countdown { open: OpenWindow { estimate: None, longest }, began: longest };
         assert_eq!(countdown.text(2 * longest), "down 1m 0s, 0.00 s left at most");

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::host::clock::Clock;
-use crate::host::priority;
 use crate::host::pressure::io_stalled;
+use crate::host::priority;
 use crate::host::signal::Interrupt;
 
 /// A debt of time that is not worth a sleep: a timer is no finer.

@@ -6,9 +6,9 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::manners::Manners;
 use super::digest::{self, Digest};
 use super::file::contents;
+use super::manners::Manners;
 use super::plan::ReadPlan;
 use super::trail::Trail;
 use crate::base::limits;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use crate::host::clock::Clock;
 use crate::window::guard::{HOLDS, sweep_holds};
 use crate::window::intent::IntentError;
-use crate::window::recover::{self, Recovery, WindowStatus, service_of};
+use crate::window::recover::{self, Recovery, service_of};
+use crate::window::status::{self, WindowStatus};
 
 pub use install::{Install, InstallError, install, uninstall};
 
@@ -16,8 +17,8 @@ pub use install::{Install, InstallError, install, uninstall};
 ///
 /// # Errors
 /// Where the state directory cannot be listed.
-pub fn status(state_dir: &Path) -> Result<WindowStatus, IntentError> {
-    recover::status(state_dir)
+pub fn status(state_dir: &Path, clock: &dyn Clock) -> Result<WindowStatus, IntentError> {
+    status::status(state_dir, clock.now())
 }
 
 /// Starts what runs that are dead had stopped. A window whose owner lives is left alone.

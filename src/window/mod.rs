@@ -14,7 +14,9 @@ mod running;
 pub mod site_lock;
 pub mod sqlite;
 pub mod start;
+pub mod status;
 mod timings;
+pub mod visitor;
 
 /// An error and what lies below it, for a person.
 fn chain(error: &dyn std::error::Error) -> String {

@@ -10,7 +10,7 @@
 //! use cabk::window::phases::{Aborted, Armed, Proven, Restarted};
 //!
 //! fn window(armed: Armed, trees: &Trees<'_>) -> Result<(Option<Consistent<u8>>, Restarted), Aborted> {
-//!     let quiescent = armed.stop()?.quiesce(trees)?;
+//!     let quiescent = armed.stop()?.quiesce(trees, true)?;
 //!     let (read, look) = (7, SecondLook::default()); // whoever reads, reads here
 //!     Ok(match quiescent.prove_unmoved(&look, trees)? {
 //!         Proven::Undisturbed(proof) => (Some(Consistent::mint(read, &proof)), proof.restart()),
@@ -56,6 +56,7 @@ use super::running::{Core, Watched};
 use super::site_lock::SiteLock;
 use super::sqlite;
 use super::start::ask;
+use super::visitor::Gate;
 use crate::base::time::human_duration;
 use crate::format::manifest::{Evidence, WindowRecord};
 use crate::host::clock::Clock;
@@ -254,12 +255,14 @@ pub fn arm(plan: Plan, context: Context, lock: &SiteLock) -> Result<Armed, ArmEr
     if context.interrupt.is_set() {
         return Err(ArmError::Interrupted);
     }
+    let gate = Gate::close(&context.store, &plan.site, &*context.clock, &context.interrupt)?;
     let armed = if plan.mode.stops() {
         Some(ready::put_in_place(&plan, &mut services, &context)?)
     } else {
         None
     };
     let mut core = Core::new(plan, context, services, armed, lock.clone());
+    core.admit_nobody(gate);
     core.clocks = core.everywhere().clocks();
     Ok(Armed { core })
 }
@@ -352,11 +355,16 @@ impl Stopped {
     /// Waits for processes to leave the trees and the services' control groups, for at most the
     /// plan's `wait_quiet`. What is still there afterwards goes into the evidence.
     ///
+    /// Where events will tell of all changes (`by_events`), who only reads on this machine breaks
+    /// nothing, and is not waited for: a rendering that outlived the stop is waited for all the same
+    /// in its service's control group. Where services have none it cannot be told from a reader.
+    ///
     /// # Errors
     /// [`Aborted`] by a signal.
-    pub fn quiesce(self, trees: &Trees<'_>) -> Result<Quiescent, Aborted> {
+    pub fn quiesce(self, trees: &Trees<'_>, by_events: bool) -> Result<Quiescent, Aborted> {
         const LONGEST: Duration = Duration::from_secs(1);
         let core = self.core;
+        let readers_may_stay = by_events && core.groups_are_known();
         let clock = &*core.context.clock;
         let began = clock.monotonic();
         let mut pause = Duration::from_millis(25);
@@ -368,7 +376,7 @@ impl Stopped {
             let waited = clock.monotonic().saturating_sub(began);
             let mut left = core.plan.wait_quiet.saturating_sub(waited);
             left = left.min(core.time_left().unwrap_or(Duration::MAX));
-            let quiet = before.breaking().next().is_none() && core.groups_are_empty();
+            let quiet = !before.hold_up(readers_may_stay) && core.groups_are_empty();
             if quiet || left.is_zero() {
                 core.marks.quiet.get_or_init(|| clock.monotonic());
                 return Ok(Quiescent { core, before });

@@ -17,6 +17,7 @@ use super::phases::{
 use super::site_lock::{SiteLock, StopLock};
 use super::start::{Before, Started, ask, start, wait_for};
 use super::timings::Marks;
+use super::visitor::Gate;
 use crate::base::time::Timestamp;
 use crate::format::manifest::{Evidence, How, NodeRecord, WindowRecord};
 use crate::host::run::RunError;
@@ -170,6 +171,10 @@ pub(super) struct Core {
     armed_at: Duration,
     closed: bool,
     stop_lock: Option<StopLock>,
+    /// Keeps away who reads the living site.
+    gate: Option<Gate>,
+    /// Whether somebody stayed all the same.
+    visited: bool,
     _lock: SiteLock,
 }
 
@@ -195,8 +200,16 @@ impl Core {
             guard,
             closed: false,
             stop_lock,
+            gate: None,
+            visited: false,
             _lock: lock,
         }
+    }
+
+    /// Keeps visitors away while the window is open; `all_left` says whether those inside left.
+    pub(super) fn admit_nobody(&mut self, (gate, all_left): (Gate, bool)) {
+        self.gate = Some(gate);
+        self.visited = !all_left;
     }
 
     /// All that can be seen.
@@ -303,8 +316,16 @@ impl Core {
                 u64::try_from(to.saturating_sub(from).as_millis()).unwrap_or(u64::MAX)
             }),
             nodes,
-            phases: self.began.zip(ended).and_then(|((_, from), (_, to))| self.marks.phases(from, to)),
+            phases: self
+                .began
+                .zip(ended)
+                .and_then(|((_, from), (_, to))| self.marks.phases(from, to)),
         };
+        self.gate = None;
+        if self.visited {
+            let stayed = "somebody who read the living site did not close its files in time";
+            warnings.push(stayed.to_owned());
+        }
         let unwell = ended.and_then(|_| self.ask_health(&mut evidence));
         Restarted { record, evidence, not_running, unwell, warnings }
     }

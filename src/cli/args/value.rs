@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use crate::base::size::parse_size;
 use crate::host::node::{NodeAddress, NotANode};
+use crate::ops::sources::Afar;
 
 /// Digits that a prefix of an id must have at least.
 const PREFIX_MIN: usize = 6;
@@ -147,10 +148,8 @@ pub(super) fn parse_node(text: &str) -> Result<String, String> {
     }
 }
 
-/// Reads a file that must be on this machine.
+/// Reads the name of a configuration: a path, or `ssh://HOST/PATH`.
 pub(super) fn parse_gcfg(text: OsString) -> Result<std::path::PathBuf, String> {
-    if text.as_encoded_bytes().starts_with(b"ssh://") {
-        return Err("a site on another machine can be named from a later version on".to_owned());
-    }
+    Afar::parse(text.as_encoded_bytes())?;
     Ok(text.into())
 }

@@ -23,6 +23,8 @@ use crate::host::signal::Interrupt;
 use crate::host::users::SystemOwners;
 use crate::intake::forest::IntakeError;
 use crate::intake::manners::Manners;
+use crate::intake::plan::ReadPlan;
+use crate::ops::snapshot::plan::Outlook;
 use crate::ops::snapshot::{CommitFault, SnapshotError, SnapshotInput, SnapshotReport, snapshot};
 use crate::ops::sources::{NodeFiles, SourcesInput, Wanted, connect_version};
 use crate::ops::window;
@@ -50,7 +52,8 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
     let repository = context.repository()?;
     let chosen = service::choose(context, args)?;
     let units = chosen.units();
-    let input = wanted::input(context, &args.source, &units, Some(&repository))?;
+    let mut input = wanted::input(context, &args.source, &units, Some(&repository))?;
+    let _fetched = wanted::fetched(context, &mut input, &units)?;
     let mut wanted = wanted::wanted(&input)?;
     let (version, mut warnings) = looked_at(context, &wanted);
     let nodes = Nodes::chosen(context, args)?;
@@ -77,7 +80,8 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
     let sources = source_records(&wanted);
     plan.counted = wanted.sources.iter().filter(|s| s.dir).map(|s| s.path.clone()).collect();
     if args.dry_run {
-        return shown::dry_run(context, &wanted, &window, &plan);
+        let outlook = outlook(context, args, &window, &plan);
+        return shown::dry_run(context, &wanted, &window, &plan, &outlook);
     }
     if window.mode.stops() {
         Interrupt::stay_awake().map_err(|e| CliError::from_error(Kind::Failed, &e))?;
@@ -191,6 +195,16 @@ fn health(context: &Context) -> Result<Option<Arc<dyn Health>>, CliError> {
     Ok(Some(Arc::new(asked)))
 }
 
+/// What a run would do; how long it would take is known where the repository can be looked into.
+fn outlook(context: &Context, args: &SnapshotArgs, window: &Plan, plan: &ReadPlan) -> Outlook {
+    let looked = context.session_for_a_look();
+    let known = looked.and_then(|session| context.catalogue(&session.repository));
+    if let Err(error) = &known {
+        context.said.warn(&format!("the repository cannot be looked into: {}", error.message));
+    }
+    Outlook::without_reading(window, plan, precopies(context, args), known.ok().as_ref())
+}
+
 fn precopies(context: &Context, args: &SnapshotArgs) -> bool {
     match args.service.precopy {
         Some(mode) => mode == PrecopyMode::Auto,
@@ -272,7 +286,12 @@ fn node_files(
     wanted: &mut Wanted,
     against: &mut Vec<String>,
 ) -> Result<Option<NodeFiles>, CliError> {
-    let others: Vec<Node> = nodes.reached(context).collect();
+    let afar = input.afar.iter().map(|afar| afar.node.to_string());
+    let configured = Nodes::named(context, &afar.collect::<Vec<_>>())?;
+    let mut others: Vec<Node> = nodes.reached(context).collect();
+    let more =
+        configured.reached(context).filter(|node| others.iter().all(|o| o.name() != node.name()));
+    others.extend(more.collect::<Vec<_>>());
     if others.is_empty() || input.gcfg.is_none() {
         return Ok(None);
     }
@@ -315,7 +334,7 @@ fn source_records(wanted: &Wanted) -> Vec<SourceRecord> {
 fn failed_in(context: &Context, error: &SnapshotError) -> CliError {
     let shown = failed(error);
     let SnapshotError::Arm(ArmError::NoneRuns(_)) = error else { return shown };
-    let left = context.state_dir().ok().and_then(|dir| window::status(&dir).ok());
+    let left = context.state_dir().ok().and_then(|dir| window::status(&dir, &*context.clock).ok());
     match left.is_some_and(|status| status.open) {
         true => shown.hint(
             "a run left a window open: `cabk window recover` starts what it had stopped; \

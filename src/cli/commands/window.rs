@@ -1,5 +1,7 @@
 //! `window`
 
+use std::io::{self, Write};
+
 use serde::Serialize;
 
 use crate::base::path::{bytes, printable};
@@ -7,7 +9,9 @@ use crate::cli::args::{InstallArgs, WindowArgs, WindowCommand};
 use crate::cli::exit::{CliError, Exit, Kind};
 use crate::cli::global::Context;
 use crate::ops::window::{self, Install, InstallError};
+use crate::window::intent::Phase;
 use crate::window::recover::Outcome;
+use crate::window::status::WindowStatus;
 
 #[derive(Serialize)]
 struct Row {
@@ -40,30 +44,63 @@ pub fn run(context: &Context, args: &WindowArgs) -> Result<Exit, CliError> {
 }
 
 fn status(context: &Context) -> Result<Exit, CliError> {
-    let status = window::status(&context.state_dir()?)?;
+    let status = window::status(&context.state_dir()?, &*context.clock)?;
     for problem in &status.problems {
         context.said.warn(problem);
     }
-    context.out().finish(&status, |to| {
-        let since = status.since.map_or_else(String::new, |since| format!(" since {since}"));
-        match (status.open, status.stale) {
-            (false, _) => return writeln!(to, "No window is open."),
-            (true, false) => writeln!(to, "A window is open{since}; its owner is at work.")?,
-            (true, true) => writeln!(
-                to,
-                "A window is open{since} and nobody is in it: `cabk window recover` starts what \
-                 was stopped."
-            )?,
-        }
-        for node in &status.nodes {
+    context.out().finish(&status, |to| readable(to, &status))?;
+    Ok(exit_of(&status))
+}
+
+/// What monitoring is told by the code alone: a service that may be down and that nobody starts
+/// outranks somebody who keeps a window open past its deadline, and that what is merely left behind.
+fn exit_of(status: &WindowStatus) -> Exit {
+    if status.may_be_down() {
+        Exit::ServiceDown
+    } else if status.is_overdue() {
+        Exit::TooOld
+    } else if status.stale || !status.problems.is_empty() {
+        Exit::Problems
+    } else {
+        Exit::Ok
+    }
+}
+
+fn readable(to: &mut dyn Write, status: &WindowStatus) -> io::Result<()> {
+    if !status.open {
+        writeln!(to, "No window is open.")?;
+    }
+    for one in &status.windows {
+        let (site, since, pid) = (printable(one.site.as_bytes()), one.since, one.pid);
+        let who = match one.stale {
+            Some(false) => format!("process {pid} is at work"),
+            Some(true) => "nobody is in it: `cabk window recover` starts what was stopped".into(),
+            None => format!("whether process {pid} lives cannot be told"),
+        };
+        writeln!(to, "{site}: a window is open since {since}; {who}")?;
+        let past = if one.overdue { ", which is past" } else { "" };
+        writeln!(to, "  {}; to be closed by {}{past}", phase(one.phase), one.deadline)?;
+        for node in status.nodes.iter().filter(|node| node.site == one.site) {
             let before = if node.ran_before { "ran before" } else { "was stopped before" };
-            let (site, service) =
-                (printable(node.site.as_bytes()), printable(node.service.as_bytes()));
-            writeln!(to, "  {site}: {service} on {} ({before})", node.node)?;
+            let service = printable(node.service.as_bytes());
+            writeln!(to, "  {service} on {} ({before})", node.node)?;
         }
-        Ok(())
-    })?;
-    Ok(Exit::Ok)
+    }
+    for guard in status.guards.iter().filter(|guard| !guard.last.is_empty()) {
+        writeln!(to, "What guards did last ({}):", guard.log)?;
+        for line in &guard.last {
+            writeln!(to, "  {}", printable(line.as_bytes()))?;
+        }
+    }
+    Ok(())
+}
+
+const fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Armed => "nothing was stopped yet",
+        Phase::Stopping => "stopping or stopped",
+        Phase::Starting => "starting again",
+    }
 }
 
 #[derive(Serialize)]

@@ -8,6 +8,7 @@ use serde::de::{Deserialize, Deserializer, Error};
 use super::super::args::{Percent, parse_percent, parse_rate};
 use crate::base::size::parse_size;
 use crate::base::time::parse_duration;
+use crate::ops::sources::Afar;
 
 /// The checks that evidence consists of.
 const CHECKS: [&str; 8] = [
@@ -56,10 +57,7 @@ pub(super) fn gcfg<'de, D: Deserializer<'de>>(d: D) -> Result<PathBuf, D::Error>
     if text.is_empty() {
         return Err(D::Error::custom("a path is expected"));
     }
-    if text.starts_with("ssh://") {
-        let later = "a site on another machine can be named from a later version on";
-        return Err(D::Error::custom(later));
-    }
+    Afar::parse(text.as_bytes()).map_err(D::Error::custom)?;
     Ok(text.into())
 }
 

@@ -40,13 +40,13 @@ impl Events {
         Self { watch, why, dirty: DirtySet::default() }
     }
 
-    fn gather(&mut self) {
+    pub(super) fn gather(&mut self) {
         if let Some(watch) = &self.watch {
             self.dirty.merge(watch.take());
         }
     }
 
-    fn changes<'c>(&'c self, always: &'c [Vec<u8>]) -> Option<Changes<'c>> {
+    pub(super) fn changes<'c>(&'c self, always: &'c [Vec<u8>]) -> Option<Changes<'c>> {
         let watch = self.watch.as_ref().filter(|_| self.is_whole())?;
         Some(Changes { dirty: &self.dirty, covered: watch.covered(), always })
     }
@@ -61,7 +61,12 @@ impl Events {
         self.watch.as_ref().is_some_and(|watch| watch.unwatched().is_empty())
     }
 
-    fn why_not(&self) -> String {
+    /// Whether changes of any file system of the sources are told.
+    pub(super) fn tell_some(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| !watch.covered().is_empty())
+    }
+
+    pub(super) fn why_not(&self) -> String {
         let Some(watch) = &self.watch else { return self.why.clone() };
         let one = |u: &crate::host::fanotify::Unwatched| format!("{}: {}", u.fs_type, u.why);
         watch.unwatched().iter().map(one).collect::<Vec<_>>().join("; ")

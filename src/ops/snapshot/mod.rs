@@ -3,6 +3,7 @@
 mod begin;
 mod events;
 mod manifest;
+pub mod plan;
 mod reading;
 
 use std::collections::HashSet;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use crate::base::id::ManifestId;
 use crate::base::path::printable;
-use crate::base::progress::Progress;
+use crate::base::progress::{OpenWindow, Progress};
 use crate::base::time::Timestamp;
 use crate::format::manifest::{ManifestBody, RecordKind, SourceRecord};
 use crate::host::clock::Clock;
@@ -33,10 +34,11 @@ use crate::store::accelerator::Generation;
 use crate::store::lease::{Lease, LeaseError};
 use crate::store::reader::Reader;
 use crate::store::writer::{WriteError, WriteStats, Writer, check_free};
+use crate::window::before::{obstacles, wait_idle};
 use crate::window::evidence::ONLY_READS;
 use crate::window::guard::Guards;
 use crate::window::intent::{IntentError, IntentStore};
-use crate::window::observe::{Observer, ThisMachine, Trees};
+use crate::window::observe::ThisMachine;
 use crate::window::phases::{
     AbortReason, Aborted, ArmError, Context, NotRunning, Plan, Proven, Restarted, arm,
 };
@@ -44,6 +46,7 @@ use crate::window::site_lock::{LockError, SiteLock};
 use crate::window::start::fell_over;
 use begin::Begun;
 use events::Events;
+use plan::Outlook;
 use reading::Surfaces;
 
 /// What a snapshot is to be of, and how.
@@ -200,6 +203,7 @@ struct Run<'a> {
     believed: HashSet<Generation>,
     generation: Generation,
     first: bool,
+    known: &'a Catalogue,
 }
 
 /// Takes a snapshot.
@@ -242,8 +246,10 @@ pub fn snapshot(
         believed: begun.believed,
         generation: begun.generation,
         first: begun.first,
+        known: &known,
     };
     let done = run.window(&store, &lock);
+    input.progress.window(None);
     let read = match done {
         Ok(read) => read,
         Err(error) => {
@@ -305,6 +311,7 @@ impl Run<'_> {
         (input.before_reading)();
         let mut events = Events::begin(&input.plan);
         let mut against = input.against.clone();
+        let began = input.clock.monotonic();
         let (pre, ahead) = if input.precopy && input.window.mode.stops() {
             let (pre, ahead, unreadable) = self.precopy(&mut events)?;
             against.extend(unreadable);
@@ -312,12 +319,18 @@ impl Run<'_> {
         } else {
             (None, Ahead::default())
         };
+        let took = input.clock.monotonic().saturating_sub(began);
         let nothing = FirstLook::default();
         let before = pre.as_ref().map_or(&nothing, PreRead::look);
         let surfaces = Surfaces::of(&input.plan, &input.sqlite_dirs);
         let observer = Arc::new(ThisMachine);
-        self.wait_idle(&*observer, &surfaces.trees(before));
-        against.extend(crate::window::before::obstacles(
+        if input.wait_idle > Duration::ZERO && input.window.mode.stops() {
+            input.progress.phase("waiting for renderings to end", None);
+            let (clock, interrupt) = (&*input.clock, &input.interrupt);
+            let trees = surfaces.trees(before);
+            wait_idle(&input.window, &*observer, &trees, input.wait_idle, clock, interrupt);
+        }
+        against.extend(obstacles(
             &input.window,
             &*observer,
             &surfaces.trees(before),
@@ -326,6 +339,7 @@ impl Run<'_> {
         if input.window.mode.stops() && !against.is_empty() && !input.window.allow_capture {
             return Err(SnapshotError::Refused(against));
         }
+        let estimate = self.tell_plan(&mut events, pre.as_ref(), took);
         let context = Context {
             store: store.clone(),
             clock: Arc::clone(&input.clock),
@@ -335,8 +349,13 @@ impl Run<'_> {
         };
         let armed = arm(input.window.clone(), context, lock)?;
         input.progress.phase("stopping the service", None);
+        if input.window.mode.stops() {
+            let longest = input.window.max_downtime;
+            input.progress.window(Some(OpenWindow { estimate, longest }));
+        }
         let stopped = armed.stop().map_err(Box::new)?;
-        let quiescent = stopped.quiesce(&surfaces.trees(before)).map_err(Box::new)?;
+        let quiescent =
+            stopped.quiesce(&surfaces.trees(before), events.tell_all()).map_err(Box::new)?;
         let time = input.clock.now();
         input.progress.phase("reading", None);
         let (forest, second) = match self.read_and_look(&quiescent, &surfaces, pre, &mut events) {
@@ -361,29 +380,22 @@ impl Run<'_> {
         Ok(ReadInWindow { forest, restarted, time, ahead })
     }
 
-    /// Postpones the stop while the server's children, or anybody else, use the sources: renderings
-    /// outlive a stop and would hold the window open.
-    fn wait_idle(&self, observer: &dyn Observer, trees: &Trees<'_>) {
+    /// Says what comes now; for how long the services will be down.
+    fn tell_plan(
+        &self,
+        events: &mut Events,
+        pre: Option<&PreRead>,
+        took: Duration,
+    ) -> Option<Duration> {
         let input = self.input;
-        if input.wait_idle.is_zero() || !input.window.mode.stops() {
-            return;
+        events.gather();
+        let ahead = plan::Ahead { pre, took, precopy: pre.is_some() };
+        let always = &input.sqlite_dirs;
+        let outlook = Outlook::of(&input.window, events, &ahead, always, Some(self.known));
+        for line in outlook.lines() {
+            input.progress.message(&line);
         }
-        input.progress.phase("waiting for renderings to end", None);
-        let servers =
-            input.window.services.iter().filter_map(|s| s.service.status().ok()?.main_pid);
-        let mut tolerated = trees.exclude.to_vec();
-        tolerated.extend(servers);
-        let began = input.clock.monotonic();
-        loop {
-            let uses = observer.scan(&Trees { exclude: &tolerated, ..*trees });
-            // What cannot be looked at is the obstacles' to tell.
-            let idle = uses.map_or(true, |found| found.is_none_or(|found| found.uses.is_empty()));
-            let waited = input.clock.monotonic().saturating_sub(began);
-            if idle || waited >= input.wait_idle || input.interrupt.is_set() {
-                return;
-            }
-            input.clock.sleep(Duration::from_secs(1).min(input.wait_idle - waited));
-        }
+        outlook.estimate
     }
 }
 

@@ -16,6 +16,7 @@ use crate::format::manifest::{
 };
 use crate::intake::plan::ReadPlan;
 use crate::ops::snapshot::SnapshotReport;
+use crate::ops::snapshot::plan::{CHUNKS_GO, Outlook};
 use crate::ops::sources::Wanted;
 use crate::window::phases::{Mode, Plan};
 
@@ -182,12 +183,29 @@ fn problems(to: &mut dyn Write, body: &ManifestBody) -> io::Result<()> {
     }
 }
 
+fn outlook_document(outlook: &Outlook) -> Value {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    json!({
+        "stops": outlook.stops.iter().map(|(node, service)| json!({
+            "node": node, "service": service,
+        })).collect::<Vec<_>>(),
+        "max_downtime_ms": millis(outlook.longest),
+        "reading": outlook.reading.as_str(),
+        "why": outlook.why,
+        "new_chunks": CHUNKS_GO,
+        "guards": outlook.guards,
+        "estimate_ms": outlook.estimate.map(millis),
+        "estimated_by": outlook.estimated_by,
+    })
+}
+
 /// Shows what would be done.
 pub(super) fn dry_run(
     context: &Context,
     wanted: &Wanted,
     window: &Plan,
     plan: &ReadPlan,
+    outlook: &Outlook,
 ) -> Result<Exit, CliError> {
     let services: Vec<(String, String)> = window
         .services
@@ -213,6 +231,7 @@ pub(super) fn dry_run(
             "exists": s.exists,
         }))).collect::<Vec<_>>(),
         "excludes": plan.excludes(),
+        "plan": outlook_document(outlook),
         "warnings": context.said.so_far(),
     });
     context.out().finish(&document, |to| {
@@ -229,7 +248,8 @@ pub(super) fn dry_run(
         for root in &plan.roots {
             writeln!(to, "  {}", path(root))?;
         }
-        Ok(())
+        writeln!(to, "plan:")?;
+        outlook.lines().iter().try_for_each(|line| writeln!(to, "  {line}"))
     })?;
     Ok(Exit::Ok)
 }

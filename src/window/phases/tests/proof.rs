@@ -293,7 +293,7 @@ fn a_real_process_leaves_late() {
     let set = HashSet::new();
     let roots = [inode_of(tree.path()).unwrap()];
     let trees = Trees { roots: &roots, ..trees(&set) };
-    let quiescent = armed.stop().unwrap().quiesce(&trees).unwrap();
+    let quiescent = armed.stop().unwrap().quiesce(&trees, false).unwrap();
     assert!(observer.seen.load(Ordering::SeqCst), "the child was seen");
     assert!(quiescent.intruders().is_empty(), "{:?}", quiescent.intruders());
     undisturbed(quiescent.prove_unmoved(&all_well(), &trees).unwrap()).restart();
