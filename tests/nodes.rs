@@ -4,6 +4,8 @@
 #![allow(clippy::disallowed_methods, reason = "tests ask the real clock")]
 
 mod common;
+#[path = "nodes/afar.rs"]
+mod afar;
 #[path = "nodes/cluster.rs"]
 mod cluster;
 #[path = "common/world.rs"]
