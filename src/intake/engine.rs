@@ -236,7 +236,7 @@ impl<'a> Engine<'a> {
         self.note(node, &look);
         let volume = Arc::clone(&look.listing.volume);
         let state = self.nodes.get_mut(node);
-        let trail = Arc::clone(&state.target.trail);
+        let trail = state.target.trail.clone();
         let above = trail.path();
         state.stat = Some(look.listing.stat);
         state.volume = look.listing.volume;
