@@ -63,6 +63,7 @@ use crate::host::service::{Precaution, Service, ServiceError, ServiceState};
 use crate::host::signal::Interrupt;
 
 mod errors;
+mod quiet;
 mod ready;
 mod stopped;
 #[cfg(test)]
@@ -71,6 +72,7 @@ mod tests;
 pub(super) use ready::disarm_nodes;
 
 pub use errors::{AbortReason, Aborted, ArmError};
+pub use quiet::Due;
 
 /// Whether a window stops anything.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -343,48 +345,11 @@ impl Armed {
     }
 }
 
-impl Stopped {
-    /// Waits for processes to leave the trees and the services' control groups, for at most the
-    /// plan's `wait_quiet`. What is still there afterwards goes into the evidence.
-    ///
-    /// # Errors
-    /// [`Aborted`] by a signal.
-    pub fn quiesce(self, trees: &Trees<'_>) -> Result<Quiescent, Aborted> {
-        const LONGEST: Duration = Duration::from_secs(1);
-        let core = self.core;
-        let clock = &*core.context.clock;
-        let began = clock.monotonic();
-        let mut pause = Duration::from_millis(25);
-        loop {
-            if core.context.interrupt.is_set() {
-                return Err(give_up(core, AbortReason::Interrupted));
-            }
-            let before = core.everywhere().look(trees);
-            let waited = clock.monotonic().saturating_sub(began);
-            let mut left = core.plan.wait_quiet.saturating_sub(waited);
-            left = left.min(core.time_left().unwrap_or(Duration::MAX));
-            let quiet = before.breaking().next().is_none() && core.groups_are_empty();
-            if quiet || left.is_zero() {
-                return Ok(Quiescent { core, before });
-            }
-            clock.sleep(pause.min(left));
-            pause = (pause * 2).min(LONGEST);
-        }
-    }
-}
-
 impl Quiescent {
     /// Who still uses the trees, for a person; empty where nobody does.
     #[must_use]
     pub fn intruders(&self) -> Vec<String> {
         self.before.breaking().cloned().collect()
-    }
-
-    /// Whether the services are due again: a reader should end here, and say that it did not read
-    /// everything.
-    #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.core.is_over()
     }
 
     /// Looks a second time, and judges.

@@ -307,7 +307,7 @@ fn failed(error: &SnapshotError) -> CliError {
         SnapshotError::Intent(intent) => fault::intent(intent),
         SnapshotError::Commit { source, not_running } => {
             let mut shown = match &**source {
-                CommitFault::Write(_) | CommitFault::Commit(_) => {
+                CommitFault::Write(_) | CommitFault::Build(_) | CommitFault::Commit(_) => {
                     CliError::from_error(Kind::Failed, error)
                 }
             };

@@ -21,7 +21,7 @@ use crate::host::signal::Interrupt;
 use crate::host::users::Owners;
 use crate::intake::consistent::Consistent;
 use crate::intake::dirty::PreRead;
-use crate::intake::forest::{Forest, IntakeError, ReadInput};
+use crate::intake::forest::{Forest, IntakeError, ReadInput, Unbuilt};
 use crate::intake::look::FirstLook;
 use crate::intake::plan::ReadPlan;
 use crate::ops::session::{self, Session, SessionError};
@@ -148,6 +148,9 @@ pub enum CommitFault {
     /// The last packs and segments.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// The trees of what was read.
+    #[error(transparent)]
+    Build(#[from] IntakeError),
     /// The manifest.
     #[error(transparent)]
     Commit(#[from] CommitError),
@@ -324,13 +327,38 @@ impl Run<'_> {
             observer,
             guards: Arc::clone(&input.guards),
         };
+        let inodes = before.inodes();
         let armed = arm(input.window.clone(), context, lock)?;
         input.progress.phase("stopping the service", None);
         let stopped = armed.stop().map_err(Box::new)?;
-        let quiescent = stopped.quiesce(&surfaces.trees(before)).map_err(Box::new)?;
         let time = input.clock.now();
         input.progress.phase("reading", None);
-        let (forest, second) = match self.read_and_look(&quiescent, &surfaces, pre, &mut events) {
+        events.gather();
+        let due = stopped.due();
+        let over = || due.is_over();
+        let (quiescent, read) = if events.cover(before, &input.plan) {
+            // Whoever changes something meanwhile is told of, so that nobody need be waited for.
+            let trees = surfaces.trees(&inodes);
+            let read = || self.read_stopped(&over, pre, &events);
+            let (quiescent, read, once) = stopped.quiesce_beside(&trees, read).map_err(Box::new)?;
+            if once {
+                (quiescent, read)
+            } else {
+                let pre = read.and_then(Unbuilt::build);
+                let pre = pre.map(|forest| PreRead::of(forest.first_look));
+                events.gather();
+                (quiescent, pre.and_then(|pre| self.read_stopped(&over, Some(pre), &events)))
+            }
+        } else {
+            let quiescent = stopped.quiesce(&surfaces.trees(before)).map_err(Box::new)?;
+            events.gather();
+            (quiescent, self.read_stopped(&over, pre, &events))
+        };
+        let looked = read.and_then(|read| {
+            let second = self.look_again(&over, &surfaces, &read, &events)?;
+            Ok((read, second))
+        });
+        let (forest, second) = match looked {
             Ok(read) => read,
             Err(IntakeError::Interrupted) => {
                 return Err(Box::new(quiescent.abort(AbortReason::Interrupted)).into());
@@ -341,7 +369,7 @@ impl Run<'_> {
             }
         };
         let proven = quiescent
-            .prove_unmoved(&second, &surfaces.trees(&forest.first_look))
+            .prove_unmoved(&second, &surfaces.trees(forest.first_look()))
             .map_err(Box::new)?;
         input.progress.phase("starting the service", None);
         let (forest, mut restarted) = match proven {
@@ -349,7 +377,15 @@ impl Run<'_> {
             Proven::Disturbed(window) => (Err(forest), window.restart()),
         };
         warnings_of_readers(&mut restarted);
-        Ok(ReadInWindow { forest, restarted, time, ahead })
+        // What needs the sources no more was left for now.
+        let built = match forest {
+            Ok(proven) => proven.try_map(Unbuilt::build).map(Ok),
+            Err(forest) => forest.build().map(Err),
+        };
+        match built {
+            Ok(forest) => Ok(ReadInWindow { forest, restarted, time, ahead }),
+            Err(error) => Err(commit_fault(input, &restarted, error.into())),
+        }
     }
 
     /// Postpones the stop while the server's children, or anybody else, use the sources: renderings
@@ -398,11 +434,7 @@ fn finish(
 ) -> Result<SnapshotReport, SnapshotError> {
     input.progress.phase("committing", None);
     let not_running = read.restarted.not_running.clone();
-    let lost = |source: CommitFault| {
-        let mut not_running = not_running.clone();
-        not_running.extend(fell_over(&input.window, &read.restarted, &*input.clock));
-        SnapshotError::Commit { source: Box::new(source), not_running }
-    };
+    let lost = |source: CommitFault| commit_fault(input, &read.restarted, source);
     let stats: WriteStats = writer.finish().map_err(|e| lost(e.into()))?;
     ending.warnings.extend(read.restarted.warnings.iter().cloned());
     let maker = manifest::Maker {
@@ -442,6 +474,17 @@ fn finish(
         not_running,
         warnings: ending.warnings,
     })
+}
+
+/// The window is closed, and there is no manifest: what went wrong, and what does not run.
+fn commit_fault(
+    input: &SnapshotInput<'_>,
+    restarted: &Restarted,
+    source: CommitFault,
+) -> SnapshotError {
+    let mut not_running = restarted.not_running.clone();
+    not_running.extend(fell_over(&input.window, restarted, &*input.clock));
+    SnapshotError::Commit { source: Box::new(source), not_running }
 }
 
 /// What makes the next run fast and `check` watchful. The snapshot exists whatever happens here.
