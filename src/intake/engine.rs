@@ -17,6 +17,7 @@ use super::dirty::Fate;
 use super::file::FileError;
 use super::first::FirstLook;
 use super::forest::Threads;
+use super::manners::Manners;
 use super::names::{NamesLook, Wanted};
 use super::scan::{Look, LookError, Looker, Target};
 use super::stream::Streamer;
@@ -156,14 +157,17 @@ impl<'a> Engine<'a> {
         sort: bool,
         threads: Threads,
     ) -> Result<Self, IntakeError> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.look)
-            .build()
-            .map_err(IntakeError::Threads)?;
+        let mut pool = rayon::ThreadPoolBuilder::new().num_threads(threads.look);
+        // A pool of its own, so that nothing has to be given back for the window.
+        if looker.manners.is_some_and(Manners::is_idle) {
+            pool = pool.start_handler(|_| Manners::idle_thread());
+        }
+        let pool = pool.build().map_err(IntakeError::Threads)?;
         let first_look = FirstLook::begun(looker.synced);
         let hand = |_| {
             let worker = looker.writer.worker()?;
-            Ok::<_, WriteError>(Hand { worker, streamer: Streamer::new(looker.over, interrupt) })
+            let streamer = Streamer::new(looker.over, looker.manners, interrupt);
+            Ok::<_, WriteError>(Hand { worker, streamer })
         };
         let hands = (0..threads.read).map(hand).collect::<Result<_, _>>()?;
         Ok(Self {
@@ -206,6 +210,7 @@ impl<'a> Engine<'a> {
         self.stack.push(root);
         let (looker, pool) = (Arc::clone(&self.looker), Arc::clone(&self.pool));
         let looker = &*looker;
+        let interrupt = self.interrupt;
         let ahead = BATCHES_AHEAD * pool.current_num_threads();
         pool.in_place_scope(|scope| {
             let mut under_way = VecDeque::new();
@@ -217,7 +222,11 @@ impl<'a> Engine<'a> {
                     let (nodes, targets) = self.next_batch();
                     let (send, looks) = mpsc::sync_channel(1);
                     scope.spawn(move |_| {
-                        let looks: Vec<_> = targets.iter().map(|one| look_at(looker, one)).collect();
+                        if let Some(manners) = looker.manners {
+                            manners.give_way(interrupt);
+                        }
+                        let looks: Vec<_> =
+                            targets.iter().map(|one| look_at(looker, one)).collect();
                         // Nobody waits where the read has failed meanwhile.
                         let _ = send.send(looks);
                     });
@@ -310,7 +319,11 @@ impl<'a> Engine<'a> {
                         let state = self.nodes.get_mut(child);
                         state.known = kid.map(|(kid, _)| kid);
                         state.by_names = fate == Some(Fate::Names);
-                        if fate == Some(Fate::Above) { passed.push(child) } else { below.push(child) }
+                        if fate == Some(Fate::Above) {
+                            passed.push(child)
+                        } else {
+                            below.push(child)
+                        }
                     } else {
                         let path = join(&above, &seen.name);
                         self.job_bytes += seen.stat.size.min(WINDOW_BYTES);
@@ -398,7 +411,8 @@ impl<'a> Engine<'a> {
             }
             let state = match done.result {
                 Ok(entry) => {
-                    let size = if let Node::File { size, .. } = entry.node { size } else { done.size };
+                    let size =
+                        if let Node::File { size, .. } = entry.node { size } else { done.size };
                     if size != done.size {
                         self.mark_uncounted(done.node);
                     }

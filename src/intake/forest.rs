@@ -9,6 +9,7 @@ use super::engine::{Before, Engine};
 pub use super::engine::{IntakeError, Seen};
 use super::file::{self, Remarks, Surroundings};
 use super::look::{FirstLook, SecondLook, again};
+use super::manners::Manners;
 use super::plan::ReadPlan;
 use super::scan::{Anchor, Looker, Mounted, Target, mounted};
 use super::trail::Trail;
@@ -53,6 +54,8 @@ pub struct ReadInput<'a> {
     pub threads: usize,
     /// Whether the time for reading is over: what is not read then is a problem.
     pub over: &'a (dyn Fn() -> bool + Sync),
+    /// How the reading gives way to others; `None` in a window, where nothing is quick enough.
+    pub manners: Option<&'a Manners>,
     /// Signals.
     pub interrupt: &'a Interrupt,
     /// Where the run says how far it is.
@@ -241,7 +244,8 @@ fn is_far(input: &ReadInput<'_>) -> bool {
         Some(!volume.local && !volume.pseudo)
     };
     let below = volume::mounts().unwrap_or_default();
-    let mut below = below.iter().filter(|m| input.plan.roots.iter().any(|r| is_within(&m.point, r)));
+    let mut below =
+        below.iter().filter(|m| input.plan.roots.iter().any(|r| is_within(&m.point, r)));
     input.plan.roots.iter().any(|root| far(root) == Some(true))
         || below.any(|m| !volume::is_local(&m.fs_type) && !volume::is_pseudo(&m.fs_type))
 }
@@ -274,6 +278,7 @@ fn looker<'a>(input: &ReadInput<'a>) -> Looker<'a> {
         believed: input.believed,
         synced: input.synced,
         over: input.over,
+        manners: input.manners,
         anchors: Arc::default(),
         anchors_max: machine::descriptor_share(),
         syncs: true,

@@ -59,6 +59,7 @@ use super::start::ask;
 use crate::base::time::human_duration;
 use crate::format::manifest::{Evidence, WindowRecord};
 use crate::host::clock::Clock;
+use crate::host::health::Health;
 use crate::host::service::{Precaution, Service, ServiceError, ServiceState};
 use crate::host::signal::Interrupt;
 
@@ -127,6 +128,8 @@ pub struct Plan {
     pub max_downtime: Duration,
     /// Time for processes to leave the tree after the stop.
     pub wait_quiet: Duration,
+    /// What is asked whether the services are well, once they were started.
+    pub health: Option<Arc<dyn Health>>,
     /// What the operator said about evidence.
     pub rules: Rules,
 }
@@ -188,6 +191,8 @@ pub struct Restarted {
     pub evidence: Vec<Evidence>,
     /// What ran before and does not now.
     pub not_running: Vec<NotRunning>,
+    /// Why a service that runs is not well, where that was asked.
+    pub unwell: Option<String>,
     /// What a person should know.
     pub warnings: Vec<String>,
 }
@@ -352,11 +357,17 @@ impl Quiescent {
         self.before.breaking().cloned().collect()
     }
 
+    /// Everything that is read in the window was read.
+    pub fn done_reading(&self) {
+        self.core.marks.read.get_or_init(|| self.core.context.clock.monotonic());
+    }
+
     /// Looks a second time, and judges.
     ///
     /// # Errors
     /// [`Aborted`] by a signal.
     pub fn prove_unmoved(self, second: &SecondLook, trees: &Trees<'_>) -> Result<Proven, Aborted> {
+        self.done_reading();
         let Self { mut core, before } = self;
         if core.context.interrupt.is_set() {
             return Err(give_up(core, AbortReason::Interrupted));
@@ -378,6 +389,7 @@ impl Quiescent {
         all.extend(evidence::sources(&second.sources, &node));
         let held = all.iter().all(|one| one.held);
         core.evidence = all;
+        core.marks.proven.get_or_init(|| core.context.clock.monotonic());
         Ok(if held {
             Proven::Undisturbed(Undisturbed { core })
         } else {

@@ -76,6 +76,11 @@ impl Events {
 }
 
 impl Run<'_> {
+    /// Reads as long as it takes, while the service lives.
+    fn read_gently(&self) -> ReadInput<'_> {
+        ReadInput { manners: Some(&self.input.manners), ..self.read_input(&|| false) }
+    }
+
     /// Reads while the service lives: fills store and scan cache, commits nothing. Where much
     /// changed meanwhile, that is read once more, so that the window is short.
     pub(super) fn precopy(
@@ -83,8 +88,7 @@ impl Run<'_> {
         events: &mut Events,
     ) -> Result<(PreRead, Ahead, Vec<String>), SnapshotError> {
         self.input.progress.phase("reading ahead", None);
-        let never = || false;
-        let read = self.read_input(&never);
+        let read = self.read_gently();
         forest::sync(self.fs, &self.input.plan);
         let forest = forest::read(&read)?;
         self.writer.publish()?;
@@ -97,7 +101,7 @@ impl Run<'_> {
             let (looked, all) = pre.would_look(changes);
             looked * 5 > all
         }) {
-            let read = self.read_input(&never);
+            let read = self.read_gently();
             forest::sync(self.fs, &self.input.plan);
             let forest = forest::read_dirty(&read, pre, &changes)?;
             // What changed while it was read comes with the next gathering.

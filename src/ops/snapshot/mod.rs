@@ -23,6 +23,7 @@ use crate::intake::consistent::Consistent;
 use crate::intake::dirty::PreRead;
 use crate::intake::forest::{Forest, IntakeError, ReadInput, Unbuilt};
 use crate::intake::look::FirstLook;
+use crate::intake::manners::Manners;
 use crate::intake::plan::ReadPlan;
 use crate::ops::session::{self, Session, SessionError};
 use crate::record::catalogue::Catalogue;
@@ -75,6 +76,10 @@ pub struct SnapshotInput<'a> {
     pub state_dir: PathBuf,
     /// Threads that look and read.
     pub threads: usize,
+    /// How reading gives way to others while the service lives.
+    pub manners: Manners,
+    /// Called once, when the sources are about to be read.
+    pub before_reading: &'a dyn Fn(),
     /// Names of owners.
     pub owners: &'a dyn Owners,
     /// Time.
@@ -97,6 +102,8 @@ pub struct SnapshotReport {
     pub parent: Option<ManifestId>,
     /// What ran before and does not run now (exit 30).
     pub not_running: Vec<NotRunning>,
+    /// Why a service that runs is not well, where that was asked.
+    pub unwell: Option<String>,
     /// What a person should know.
     pub warnings: Vec<String>,
 }
@@ -285,6 +292,7 @@ impl Run<'_> {
             sort: self.first,
             threads: self.input.threads,
             over,
+            manners: None,
             interrupt: &self.input.interrupt,
             progress: self.input.progress,
         }
@@ -297,6 +305,7 @@ impl Run<'_> {
         lock: &SiteLock,
     ) -> Result<ReadInWindow, SnapshotError> {
         let input = self.input;
+        (input.before_reading)();
         let mut events = Events::begin(&input.plan);
         let mut against = input.against.clone();
         let (pre, ahead) = if input.precopy && input.window.mode.stops() {
@@ -472,6 +481,7 @@ fn finish(
         body: committed.body,
         parent,
         not_running,
+        unwell: read.restarted.unwell,
         warnings: ending.warnings,
     })
 }

@@ -75,7 +75,11 @@ impl Stopped {
     }
 
     /// The second value says whether one look was enough.
-    fn wait(self, trees: &Trees<'_>, mut first: Option<Looks>) -> Result<(Quiescent, bool), Aborted> {
+    fn wait(
+        self,
+        trees: &Trees<'_>,
+        mut first: Option<Looks>,
+    ) -> Result<(Quiescent, bool), Aborted> {
         let core = self.core;
         let clock = &*core.context.clock;
         let began = clock.monotonic();
@@ -91,6 +95,7 @@ impl Stopped {
             left = left.min(core.time_left().unwrap_or(Duration::MAX));
             let quiet = before.breaking().next().is_none() && core.groups_are_empty();
             if quiet || left.is_zero() {
+                core.marks.quiet.get_or_init(|| clock.monotonic());
                 return Ok((Quiescent { core, before }, once));
             }
             clock.sleep(pause.min(left));
