@@ -13,6 +13,7 @@ mod first;
 pub mod forest;
 pub mod look;
 pub mod manners;
+mod names;
 pub mod plan;
 mod scan;
 mod stream;

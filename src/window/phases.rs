@@ -10,7 +10,7 @@
 //! use cabk::window::phases::{Aborted, Armed, Proven, Restarted};
 //!
 //! fn window(armed: Armed, trees: &Trees<'_>) -> Result<(Option<Consistent<u8>>, Restarted), Aborted> {
-//!     let quiescent = armed.stop()?.quiesce(trees, true)?;
+//!     let quiescent = armed.stop()?.quiesce(trees)?;
 //!     let (read, look) = (7, SecondLook::default()); // whoever reads, reads here
 //!     Ok(match quiescent.prove_unmoved(&look, trees)? {
 //!         Proven::Undisturbed(proof) => (Some(Consistent::mint(read, &proof)), proof.restart()),
@@ -65,6 +65,7 @@ use crate::host::service::{Precaution, Service, ServiceError, ServiceState};
 use crate::host::signal::Interrupt;
 
 mod errors;
+mod quiet;
 mod ready;
 mod stopped;
 #[cfg(test)]
@@ -73,6 +74,7 @@ mod tests;
 pub(super) use ready::disarm_nodes;
 
 pub use errors::{AbortReason, Aborted, ArmError};
+pub use quiet::Due;
 
 /// Whether a window stops anything.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -351,54 +353,11 @@ impl Armed {
     }
 }
 
-impl Stopped {
-    /// Waits for processes to leave the trees and the services' control groups, for at most the
-    /// plan's `wait_quiet`. What is still there afterwards goes into the evidence.
-    ///
-    /// Where events will tell of all changes (`by_events`), who only reads on this machine breaks
-    /// nothing, and is not waited for: a rendering that outlived the stop is waited for all the same
-    /// in its service's control group. Where services have none it cannot be told from a reader.
-    ///
-    /// # Errors
-    /// [`Aborted`] by a signal.
-    pub fn quiesce(self, trees: &Trees<'_>, by_events: bool) -> Result<Quiescent, Aborted> {
-        const LONGEST: Duration = Duration::from_secs(1);
-        let core = self.core;
-        let readers_may_stay = by_events && core.groups_are_known();
-        let clock = &*core.context.clock;
-        let began = clock.monotonic();
-        let mut pause = Duration::from_millis(25);
-        loop {
-            if core.context.interrupt.is_set() {
-                return Err(give_up(core, AbortReason::Interrupted));
-            }
-            let before = core.everywhere().look(trees);
-            let waited = clock.monotonic().saturating_sub(began);
-            let mut left = core.plan.wait_quiet.saturating_sub(waited);
-            left = left.min(core.time_left().unwrap_or(Duration::MAX));
-            let quiet = !before.hold_up(readers_may_stay) && core.groups_are_empty();
-            if quiet || left.is_zero() {
-                core.marks.quiet.get_or_init(|| clock.monotonic());
-                return Ok(Quiescent { core, before });
-            }
-            clock.sleep(pause.min(left));
-            pause = (pause * 2).min(LONGEST);
-        }
-    }
-}
-
 impl Quiescent {
     /// Who still uses the trees, for a person; empty where nobody does.
     #[must_use]
     pub fn intruders(&self) -> Vec<String> {
         self.before.breaking().cloned().collect()
-    }
-
-    /// Whether the services are due again: a reader should end here, and say that it did not read
-    /// everything.
-    #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.core.is_over()
     }
 
     /// Everything that is read in the window was read.

@@ -222,11 +222,15 @@ impl Core {
         &self.context.store
     }
 
+    /// When the services are due, by the monotonic clock; `None` where none was stopped.
+    pub(super) fn due(&self) -> Option<Duration> {
+        self.began?;
+        Some(self.armed_at.saturating_add(self.plan.max_downtime))
+    }
+
     /// Time until the services are due; `None` where none was stopped.
     pub(super) fn time_left(&self) -> Option<Duration> {
-        self.began?;
-        let due = self.armed_at.saturating_add(self.plan.max_downtime);
-        Some(due.saturating_sub(self.context.clock.monotonic()))
+        Some(self.due()?.saturating_sub(self.context.clock.monotonic()))
     }
 
     pub(super) fn is_over(&self) -> bool {

@@ -20,7 +20,10 @@ fn a_configuration_on_another_node_is_read_there_and_its_data_here() {
     let sources = found.json["sources"].as_array().unwrap();
     let of = |role: &str| sources.iter().filter(|s| s["role"] == role).collect::<Vec<_>>();
     let data = cluster.world.path("data").display().to_string();
-    assert_eq!((&of("data-dir")[0]["path"], &of("data-dir")[0]["exists"]), (&data.into(), &true.into()));
+    assert_eq!(
+        (&of("data-dir")[0]["path"], &of("data-dir")[0]["exists"]),
+        (&data.into(), &true.into())
+    );
     assert_eq!(of("node-config").len(), 2, "that of the node, and of the one that has the site's");
     assert!(of("config").is_empty(), "nothing of it is this machine's: {}", found.stdout);
     let kept = cluster.world.path("state/nodes");

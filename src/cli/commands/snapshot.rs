@@ -24,6 +24,7 @@ use crate::host::users::SystemOwners;
 use crate::intake::forest::IntakeError;
 use crate::intake::manners::Manners;
 use crate::intake::plan::ReadPlan;
+use crate::ops::session::Session;
 use crate::ops::snapshot::plan::Outlook;
 use crate::ops::snapshot::{CommitFault, SnapshotError, SnapshotInput, SnapshotReport, snapshot};
 use crate::ops::sources::{NodeFiles, SourcesInput, Wanted, connect_version};
@@ -113,7 +114,17 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
         guards,
         progress: &*context.progress,
     };
-    let done = snapshot(session, &given);
+    take(context, session, &given, &announce)
+}
+
+/// Takes it, shows what it came to, and tells whoever was told of its beginning.
+fn take(
+    context: &Context,
+    session: Session,
+    given: &SnapshotInput<'_>,
+    announce: &Announce<'_>,
+) -> Result<Exit, CliError> {
+    let done = snapshot(session, given);
     context.progress.finish();
     let ended = match &done {
         Ok(report) => exit_of(context, report, shown::report(context, report)),
@@ -362,7 +373,7 @@ fn failed(error: &SnapshotError) -> CliError {
         SnapshotError::Intent(intent) => fault::intent(intent),
         SnapshotError::Commit { source, not_running } => {
             let mut shown = match &**source {
-                CommitFault::Write(_) | CommitFault::Commit(_) => {
+                CommitFault::Write(_) | CommitFault::Build(_) | CommitFault::Commit(_) => {
                     CliError::from_error(Kind::Failed, error)
                 }
             };

@@ -15,6 +15,8 @@ use crate::store::writer::WriteError;
 
 /// Files of a run of neighbours that one thread reads.
 const RUN_FILES: usize = 512;
+/// Runs of each thread, where there are few files: none waits for the last one.
+const RUNS_EACH: usize = 8;
 /// Bytes of such a run.
 const RUN_BYTES: u64 = 16 << 20;
 /// Hard-linked inodes whose content is remembered, so that they are read once.
@@ -37,6 +39,8 @@ pub(super) struct Done {
     pub(super) path: Vec<u8>,
     pub(super) had: bool,
     pub(super) bytes: u64,
+    /// Its size when its directory was looked at.
+    pub(super) size: u64,
     pub(super) database: bool,
     pub(super) digest: Digest,
     pub(super) result: Result<Box<Entry>, FileError>,
@@ -83,7 +87,8 @@ impl Engine<'_> {
             jobs.sort_by(|a, b| a.key.cmp(&b.key));
         }
         let mut hands = std::mem::take(&mut self.hands);
-        let runs = runs(&jobs);
+        let files = (jobs.len() / hands.len().max(1) / RUNS_EACH).clamp(1, RUN_FILES);
+        let runs = runs(&jobs, if self.sort { RUN_FILES } else { files });
         let next = AtomicUsize::new(0);
         let this = &*self;
         let read: Vec<Result<Vec<Done>, WriteError>> = std::thread::scope(|scope| {
@@ -170,6 +175,7 @@ impl Engine<'_> {
             path: job.path.clone(),
             had: job.had,
             bytes,
+            size: job.stat.size,
             database: database && job.stat.kind == InodeKind::File,
             digest: self.digest_of(job.node, job.name(), job),
             // On the heap, because it moves twice, and tens of thousands wait side by side.
@@ -198,7 +204,7 @@ impl Engine<'_> {
             }
         }
         if !dirs.contains_key(&job.node) {
-            if dirs.len() > self.looker.anchors_max / self.pool.current_num_threads().max(1) {
+            if dirs.len() > self.looker.anchors_max / self.readers.max(1) {
                 dirs.clear();
             }
             dirs.insert(job.node, self.open_again(job.node)?);
@@ -238,11 +244,11 @@ impl Engine<'_> {
 }
 
 /// Neighbours that one thread reads, so that what is alike comes into one block.
-fn runs(jobs: &[Job]) -> Vec<std::ops::Range<usize>> {
+fn runs(jobs: &[Job], files: usize) -> Vec<std::ops::Range<usize>> {
     let mut out = Vec::new();
     let (mut from, mut bytes) = (0, 0u64);
     for (at, job) in jobs.iter().enumerate() {
-        if at - from >= RUN_FILES || (bytes > 0 && bytes + job.stat.size > RUN_BYTES) {
+        if at - from >= files || (bytes > 0 && bytes + job.stat.size > RUN_BYTES) {
             out.push(from..at);
             (from, bytes) = (at, 0);
         }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::base::id::ManifestId;
 use crate::base::path::printable;
-use crate::base::progress::{OpenWindow, Progress};
+use crate::base::progress::Progress;
 use crate::base::time::Timestamp;
 use crate::format::manifest::{ManifestBody, RecordKind, SourceRecord};
 use crate::host::clock::Clock;
@@ -22,7 +22,7 @@ use crate::host::signal::Interrupt;
 use crate::host::users::Owners;
 use crate::intake::consistent::Consistent;
 use crate::intake::dirty::PreRead;
-use crate::intake::forest::{Forest, IntakeError, ReadInput};
+use crate::intake::forest::{Forest, IntakeError, ReadInput, Unbuilt};
 use crate::intake::look::FirstLook;
 use crate::intake::manners::Manners;
 use crate::intake::plan::ReadPlan;
@@ -34,8 +34,6 @@ use crate::store::accelerator::Generation;
 use crate::store::lease::{Lease, LeaseError};
 use crate::store::reader::Reader;
 use crate::store::writer::{WriteError, WriteStats, Writer, check_free};
-use crate::window::before::{obstacles, wait_idle};
-use crate::window::evidence::ONLY_READS;
 use crate::window::guard::Guards;
 use crate::window::intent::{IntentError, IntentStore};
 use crate::window::observe::ThisMachine;
@@ -46,8 +44,7 @@ use crate::window::site_lock::{LockError, SiteLock};
 use crate::window::start::fell_over;
 use begin::Begun;
 use events::Events;
-use plan::Outlook;
-use reading::Surfaces;
+use reading::{Surfaces, warnings_of_readers};
 
 /// What a snapshot is to be of, and how.
 pub struct SnapshotInput<'a> {
@@ -158,6 +155,9 @@ pub enum CommitFault {
     /// The last packs and segments.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// The trees of what was read.
+    #[error(transparent)]
+    Build(#[from] IntakeError),
     /// The manifest.
     #[error(transparent)]
     Commit(#[from] CommitError),
@@ -324,22 +324,9 @@ impl Run<'_> {
         let before = pre.as_ref().map_or(&nothing, PreRead::look);
         let surfaces = Surfaces::of(&input.plan, &input.sqlite_dirs);
         let observer = Arc::new(ThisMachine);
-        if input.wait_idle > Duration::ZERO && input.window.mode.stops() {
-            input.progress.phase("waiting for renderings to end", None);
-            let (clock, interrupt) = (&*input.clock, &input.interrupt);
-            let trees = surfaces.trees(before);
-            wait_idle(&input.window, &*observer, &trees, input.wait_idle, clock, interrupt);
-        }
-        against.extend(obstacles(
-            &input.window,
-            &*observer,
-            &surfaces.trees(before),
-            events.tell_all(),
-        ));
-        if input.window.mode.stops() && !against.is_empty() && !input.window.allow_capture {
-            return Err(SnapshotError::Refused(against));
-        }
-        let estimate = self.tell_plan(&mut events, pre.as_ref(), took);
+        let seen = plan::Ahead { pre: pre.as_ref(), took, precopy: pre.is_some() };
+        let trees = surfaces.trees(before);
+        let estimate = self.before_the_stop(&mut events, &seen, &*observer, &trees, against)?;
         let context = Context {
             store: store.clone(),
             clock: Arc::clone(&input.clock),
@@ -347,18 +334,39 @@ impl Run<'_> {
             observer,
             guards: Arc::clone(&input.guards),
         };
+        let inodes = before.inodes();
         let armed = arm(input.window.clone(), context, lock)?;
         input.progress.phase("stopping the service", None);
-        if input.window.mode.stops() {
-            let longest = input.window.max_downtime;
-            input.progress.window(Some(OpenWindow { estimate, longest }));
-        }
+        self.open_countdown(estimate);
         let stopped = armed.stop().map_err(Box::new)?;
-        let quiescent =
-            stopped.quiesce(&surfaces.trees(before), events.tell_all()).map_err(Box::new)?;
         let time = input.clock.now();
         input.progress.phase("reading", None);
-        let (forest, second) = match self.read_and_look(&quiescent, &surfaces, pre, &mut events) {
+        events.gather();
+        let due = stopped.due();
+        let over = || due.is_over();
+        let (quiescent, read) = if events.cover(before, &input.plan) {
+            // Whoever changes something meanwhile is told of, so that nobody need be waited for.
+            let trees = surfaces.trees(&inodes);
+            let read = || self.read_stopped(&over, pre, &events);
+            let (quiescent, read, once) = stopped.quiesce_beside(&trees, read).map_err(Box::new)?;
+            if once {
+                (quiescent, read)
+            } else {
+                let pre = read.and_then(Unbuilt::build);
+                let pre = pre.map(|forest| PreRead::of(forest.first_look));
+                events.gather();
+                (quiescent, pre.and_then(|pre| self.read_stopped(&over, Some(pre), &events)))
+            }
+        } else {
+            let quiescent = stopped.quiesce(&surfaces.trees(before)).map_err(Box::new)?;
+            events.gather();
+            (quiescent, self.read_stopped(&over, pre, &events))
+        };
+        let looked = read.and_then(|read| {
+            let second = self.look_again(&over, &surfaces, &read, &events)?;
+            Ok((read, second))
+        });
+        let (forest, second) = match looked {
             Ok(read) => read,
             Err(IntakeError::Interrupted) => {
                 return Err(Box::new(quiescent.abort(AbortReason::Interrupted)).into());
@@ -369,7 +377,7 @@ impl Run<'_> {
             }
         };
         let proven = quiescent
-            .prove_unmoved(&second, &surfaces.trees(&forest.first_look))
+            .prove_unmoved(&second, &surfaces.trees(forest.first_look()))
             .map_err(Box::new)?;
         input.progress.phase("starting the service", None);
         let (forest, mut restarted) = match proven {
@@ -377,25 +385,15 @@ impl Run<'_> {
             Proven::Disturbed(window) => (Err(forest), window.restart()),
         };
         warnings_of_readers(&mut restarted);
-        Ok(ReadInWindow { forest, restarted, time, ahead })
-    }
-
-    /// Says what comes now; for how long the services will be down.
-    fn tell_plan(
-        &self,
-        events: &mut Events,
-        pre: Option<&PreRead>,
-        took: Duration,
-    ) -> Option<Duration> {
-        let input = self.input;
-        events.gather();
-        let ahead = plan::Ahead { pre, took, precopy: pre.is_some() };
-        let always = &input.sqlite_dirs;
-        let outlook = Outlook::of(&input.window, events, &ahead, always, Some(self.known));
-        for line in outlook.lines() {
-            input.progress.message(&line);
+        // What needs the sources no more was left for now.
+        let built = match forest {
+            Ok(proven) => proven.try_map(Unbuilt::build).map(Ok),
+            Err(forest) => forest.build().map(Err),
+        };
+        match built {
+            Ok(forest) => Ok(ReadInWindow { forest, restarted, time, ahead }),
+            Err(error) => Err(commit_fault(input, &restarted, error.into())),
         }
-        outlook.estimate
     }
 }
 
@@ -419,11 +417,7 @@ fn finish(
 ) -> Result<SnapshotReport, SnapshotError> {
     input.progress.phase("committing", None);
     let not_running = read.restarted.not_running.clone();
-    let lost = |source: CommitFault| {
-        let mut not_running = not_running.clone();
-        not_running.extend(fell_over(&input.window, &read.restarted, &*input.clock));
-        SnapshotError::Commit { source: Box::new(source), not_running }
-    };
+    let lost = |source: CommitFault| commit_fault(input, &read.restarted, source);
     let stats: WriteStats = writer.finish().map_err(|e| lost(e.into()))?;
     ending.warnings.extend(read.restarted.warnings.iter().cloned());
     let maker = manifest::Maker {
@@ -466,6 +460,17 @@ fn finish(
     })
 }
 
+/// The window is closed, and there is no manifest: what went wrong, and what does not run.
+fn commit_fault(
+    input: &SnapshotInput<'_>,
+    restarted: &Restarted,
+    source: CommitFault,
+) -> SnapshotError {
+    let mut not_running = restarted.not_running.clone();
+    not_running.extend(fell_over(&input.window, restarted, &*input.clock));
+    SnapshotError::Commit { source: Box::new(source), not_running }
+}
+
 /// What makes the next run fast and `check` watchful. The snapshot exists whatever happens here.
 fn remember(
     session: &Session,
@@ -482,13 +487,6 @@ fn remember(
     if let Err(error) = session.accelerator.committed(ending.generation, &committed.id) {
         ending.warnings.push(format!("the scan cache could not be kept: {error}"));
     }
-}
-
-/// Who only reads breaks nothing, but a person should know of it.
-fn warnings_of_readers(restarted: &mut Restarted) {
-    let told = restarted.evidence.iter().filter(|e| e.held && e.detail.contains(ONLY_READS));
-    let lines: Vec<String> = told.map(|e| format!("{}: {}", e.check, e.detail)).collect();
-    restarted.warnings.extend(lines);
 }
 
 /// A path for a sentence.

@@ -4,11 +4,15 @@
 use std::time::Duration;
 
 use super::events::Events;
+use super::{Run, SnapshotError};
+use crate::base::progress::OpenWindow;
 use crate::base::time::human_duration;
 use crate::format::manifest::WindowRecord;
 use crate::intake::dirty::PreRead;
 use crate::intake::plan::ReadPlan;
 use crate::record::catalogue::Catalogue;
+use crate::window::before::{obstacles, wait_idle};
+use crate::window::observe::{Observer, Trees};
 use crate::window::phases::{Mode, Plan};
 
 /// Windows of the site that are looked back at.
@@ -144,6 +148,47 @@ impl Outlook {
             None => format!("downtime: {}", self.estimated_by),
         });
         lines
+    }
+}
+
+impl Run<'_> {
+    /// Waits until nobody renders, looks for what stands against a snapshot, and says what comes
+    /// now; for how long the services will be down.
+    pub(super) fn before_the_stop(
+        &self,
+        events: &mut Events,
+        ahead: &Ahead<'_>,
+        observer: &dyn Observer,
+        trees: &Trees<'_>,
+        mut against: Vec<String>,
+    ) -> Result<Option<Duration>, SnapshotError> {
+        let input = self.input;
+        let stops = input.window.mode.stops();
+        if input.wait_idle > Duration::ZERO && stops {
+            input.progress.phase("waiting for renderings to end", None);
+            let (clock, interrupt) = (&*input.clock, &input.interrupt);
+            wait_idle(&input.window, observer, trees, input.wait_idle, clock, interrupt);
+        }
+        against.extend(obstacles(&input.window, observer, trees, events.tell_all()));
+        if stops && !against.is_empty() && !input.window.allow_capture {
+            return Err(SnapshotError::Refused(against));
+        }
+        events.gather();
+        let always = &input.sqlite_dirs;
+        let outlook = Outlook::of(&input.window, events, ahead, always, Some(self.known));
+        for line in outlook.lines() {
+            input.progress.message(&line);
+        }
+        Ok(outlook.estimate)
+    }
+
+    /// The service is about to be stopped.
+    pub(super) fn open_countdown(&self, estimate: Option<Duration>) {
+        let window = &self.input.window;
+        if window.mode.stops() {
+            let longest = window.max_downtime;
+            self.input.progress.window(Some(OpenWindow { estimate, longest }));
+        }
     }
 }
 

@@ -6,11 +6,11 @@ use super::said;
 use crate::base::path::{from_bytes, is_within};
 use crate::host::fs::{InodeKind, LinuxFs, SourceDir};
 use crate::host::process::{Device, InodeSet};
-use crate::intake::forest::Forest;
 use crate::intake::plan::ReadPlan;
 use crate::store::cut::SQLITE_MAGIC;
-use crate::window::evidence::{SecondLook, SourceRead, TreeLook};
+use crate::window::evidence::{ONLY_READS, SecondLook, SourceRead, TreeLook};
 use crate::window::observe::Trees;
+use crate::window::phases::Restarted;
 use crate::window::sqlite::SqliteGroup;
 
 /// What the window looks at.
@@ -68,11 +68,11 @@ impl Surfaces {
     pub(super) fn second_look(
         &self,
         plan: &ReadPlan,
-        forest: &Forest,
+        problems: &[(Vec<u8>, String)],
         proof: &Proof,
         against: &[String],
     ) -> SecondLook {
-        let mut problems = forest.seen.problems.clone();
+        let mut problems = problems.to_vec();
         let again = &proof.again;
         let sqlite = self.databases(&mut problems);
         let mut trees = Vec::new();
@@ -155,4 +155,11 @@ mod tests {
         assert_eq!(told.len(), 1);
         assert!(told[0].starts_with("all-sources-read: 1 could not be read ahead"), "{told:?}");
     }
+}
+
+/// Who only reads breaks nothing, but a person should know of it.
+pub(super) fn warnings_of_readers(restarted: &mut Restarted) {
+    let told = restarted.evidence.iter().filter(|e| e.held && e.detail.contains(ONLY_READS));
+    let lines: Vec<String> = told.map(|e| format!("{}: {}", e.check, e.detail)).collect();
+    restarted.warnings.extend(lines);
 }

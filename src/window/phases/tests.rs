@@ -177,7 +177,7 @@ impl World {
     }
 
     fn quiesce(&self) -> Quiescent {
-        self.stop().unwrap().quiesce(&trees(&HashSet::new()), false).unwrap()
+        self.stop().unwrap().quiesce(&trees(&HashSet::new())).unwrap()
     }
 
     fn scripted(&self, scans: impl IntoIterator<Item = ScanResult>) {

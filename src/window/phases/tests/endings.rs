@@ -54,7 +54,7 @@ fn a_window_from_end_to_end() {
     assert_eq!(intent.deadline.millis_since(intent.time), 30 * 60 * 1000);
     let stopped = armed.stop().unwrap();
     assert!(!world.web.is_running() && !world.worker.is_running());
-    let quiescent = stopped.quiesce(&trees(&HashSet::new()), false).unwrap();
+    let quiescent = stopped.quiesce(&trees(&HashSet::new())).unwrap();
     assert_eq!(quiescent.intruders(), [] as [&str; 0]);
     assert!(quiescent.time_left().unwrap() > 29 * MINUTE);
     let proof = undisturbed(prove(quiescent));
@@ -155,7 +155,7 @@ fn signals_while_waiting_and_while_reading() {
     let world = World::new();
     let stopped = world.stop().unwrap();
     world.interrupt.trigger();
-    let aborted = stopped.quiesce(&trees(&HashSet::new()), false).err().unwrap();
+    let aborted = stopped.quiesce(&trees(&HashSet::new())).err().unwrap();
     assert!(matches!(aborted.reason, AbortReason::Interrupted));
     world.assert_in_order();
 

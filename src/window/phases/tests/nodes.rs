@@ -68,7 +68,7 @@ fn each_node_is_stopped_proven_and_started() {
     let nodes: Vec<&str> = intent.services.iter().map(|one| &*one.node).collect();
     assert_eq!(nodes, ["local", "local", B, C]);
     assert_eq!(intent.services[3].prior, crate::window::intent::Prior::Stopped);
-    let quiescent = stopped.quiesce(&with_own_pid(&set), false).unwrap();
+    let quiescent = stopped.quiesce(&with_own_pid(&set)).unwrap();
     let proven = quiescent.prove_unmoved(&all_well(), &with_own_pid(&set)).unwrap();
     let closed = undisturbed(proven).restart();
     world.assert_in_order();
@@ -122,7 +122,7 @@ fn what_does_not_start_is_named_with_its_node() {
         b.script(SimFault::StartFails("no".into()));
     }
     let set = HashSet::new();
-    let quiescent = world.stop().unwrap().quiesce(&with_own_pid(&set), false).unwrap();
+    let quiescent = world.stop().unwrap().quiesce(&with_own_pid(&set)).unwrap();
     let proven = quiescent.prove_unmoved(&all_well(), &with_own_pid(&set)).unwrap();
     let closed = undisturbed(proven).restart();
     let [down] = &closed.not_running[..] else { panic!("{:?}", closed.not_running) };
@@ -140,7 +140,7 @@ fn a_stranger_on_another_node_makes_a_capture() {
         let (mut world, _) = cluster();
         world.plan.wait_quiet = Duration::ZERO;
         world.plan.others = vec![far(B, scans)];
-        let quiescent = world.stop().unwrap().quiesce(&with_own_pid(&set), false).unwrap();
+        let quiescent = world.stop().unwrap().quiesce(&with_own_pid(&set)).unwrap();
         let proven = quiescent.prove_unmoved(&all_well(), &with_own_pid(&set)).unwrap();
         let window = disturbed(proven);
         let all = window.evidence().to_vec();
@@ -154,7 +154,7 @@ fn a_stranger_on_another_node_makes_a_capture() {
     // One that cannot be looked at proves nothing.
     let (mut world, _) = cluster();
     world.plan.others = vec![far(C, [])];
-    let quiescent = world.stop().unwrap().quiesce(&with_own_pid(&set), false).unwrap();
+    let quiescent = world.stop().unwrap().quiesce(&with_own_pid(&set)).unwrap();
     let proven = quiescent.prove_unmoved(&all_well(), &with_own_pid(&set)).unwrap();
     let window = disturbed(proven);
     assert!(window.reasons()[0].contains("it cannot be reached"), "{:?}", window.reasons());

@@ -48,7 +48,12 @@ fn a_mere_reader_is_waited_for_only_where_nothing_tells_of_changes() {
         world.scripted([used_by(42, what)]);
         let stopped = world.stop().unwrap();
         let began = world.clock.monotonic();
-        drop(stopped.quiesce(&trees(&HashSet::new()), by_events).unwrap().time_left());
+        let set = HashSet::new();
+        let trees = trees(&set);
+        drop(match by_events {
+            true => stopped.quiesce_beside(&trees, || ()).unwrap().0,
+            false => stopped.quiesce(&trees).unwrap(),
+        });
         // Dropping it started the services, which take a second each.
         world.clock.monotonic() - began - 2 * SECOND
     };
@@ -138,9 +143,9 @@ fn the_services_are_looked_at_again() {
 fn a_window_longer_than_the_downtime_proves_nothing() {
     let world = World::new();
     let quiescent = world.quiesce();
-    assert!(!quiescent.is_over());
+    assert!(!quiescent.due().is_over());
     world.clock.advance(30 * MINUTE);
-    assert!(quiescent.is_over());
+    assert!(quiescent.due().is_over());
     let disturbed = disturbed(prove(quiescent));
     let detail = &named(disturbed.evidence(), "service-stopped").detail;
     assert!(detail.ends_with("after the longest downtime of 30m 0s"), "{detail}");
@@ -154,7 +159,7 @@ fn waiting_for_quiet_ends_with_the_downtime() {
     world.plan.max_downtime = 10 * SECOND;
     world.scripted([used_by(42, writer())]);
     let began = world.clock.monotonic();
-    assert!(world.quiesce().is_over());
+    assert!(world.quiesce().due().is_over());
     assert!(world.clock.monotonic() - began <= 13 * SECOND);
 }
 
@@ -311,7 +316,7 @@ fn a_real_process_leaves_late() {
     let set = HashSet::new();
     let roots = [inode_of(tree.path()).unwrap()];
     let trees = Trees { roots: &roots, ..trees(&set) };
-    let quiescent = armed.stop().unwrap().quiesce(&trees, false).unwrap();
+    let quiescent = armed.stop().unwrap().quiesce(&trees).unwrap();
     assert!(observer.seen.load(Ordering::SeqCst), "the child was seen");
     assert!(quiescent.intruders().is_empty(), "{:?}", quiescent.intruders());
     undisturbed(quiescent.prove_unmoved(&all_well(), &trees).unwrap()).restart();
