@@ -1,7 +1,6 @@
 //! Which service the options and the configuration mean, and how it is reached.
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
