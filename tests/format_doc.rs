@@ -333,6 +333,7 @@ fn manifest_body() -> manifest::ManifestBody {
                 ran_before: true,
                 runs_after: None,
             }],
+            phases: Some(manifest::WindowPhases::default()),
         }),
         evidence: vec![manifest::Evidence {
             check: String::new(),

@@ -40,6 +40,39 @@ pub struct WindowRecord {
     pub downtime_ms: Option<u64>,
     /// The nodes.
     pub nodes: Vec<NodeRecord>,
+    /// How long each part of it took; `None` where nothing was stopped, or where nobody measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phases: Option<WindowPhases>,
+}
+
+/// How long each part of a window took, in milliseconds. They follow one another, from the first
+/// stop to the last start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct WindowPhases {
+    /// Until all services were stopped.
+    pub stop_ms: u64,
+    /// Until processes had left the sources.
+    pub quiet_ms: u64,
+    /// Until everything that had changed was looked at and read.
+    pub read_ms: u64,
+    /// Until it was judged whether anything had moved meanwhile.
+    pub proof_ms: u64,
+    /// Until the last service ran again.
+    pub start_ms: u64,
+}
+
+impl WindowPhases {
+    /// Each with its name, in their order.
+    #[must_use]
+    pub const fn named(&self) -> [(&'static str, u64); 5] {
+        [
+            ("stop", self.stop_ms),
+            ("quiet wait", self.quiet_ms),
+            ("read", self.read_ms),
+            ("proof", self.proof_ms),
+            ("start", self.start_ms),
+        ]
+    }
 }
 
 /// One service on one node, in a window.

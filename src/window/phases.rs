@@ -59,10 +59,12 @@ use super::start::ask;
 use crate::base::time::human_duration;
 use crate::format::manifest::{Evidence, WindowRecord};
 use crate::host::clock::Clock;
+use crate::host::health::Health;
 use crate::host::service::{Precaution, Service, ServiceError, ServiceState};
 use crate::host::signal::Interrupt;
 
 mod errors;
+mod quiet;
 mod ready;
 mod stopped;
 #[cfg(test)]
@@ -71,6 +73,7 @@ mod tests;
 pub(super) use ready::disarm_nodes;
 
 pub use errors::{AbortReason, Aborted, ArmError};
+pub use quiet::Due;
 
 /// Whether a window stops anything.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -125,6 +128,8 @@ pub struct Plan {
     pub max_downtime: Duration,
     /// Time for processes to leave the tree after the stop.
     pub wait_quiet: Duration,
+    /// What is asked whether the services are well, once they were started.
+    pub health: Option<Arc<dyn Health>>,
     /// What the operator said about evidence.
     pub rules: Rules,
 }
@@ -186,6 +191,8 @@ pub struct Restarted {
     pub evidence: Vec<Evidence>,
     /// What ran before and does not now.
     pub not_running: Vec<NotRunning>,
+    /// Why a service that runs is not well, where that was asked.
+    pub unwell: Option<String>,
     /// What a person should know.
     pub warnings: Vec<String>,
 }
@@ -343,36 +350,6 @@ impl Armed {
     }
 }
 
-impl Stopped {
-    /// Waits for processes to leave the trees and the services' control groups, for at most the
-    /// plan's `wait_quiet`. What is still there afterwards goes into the evidence.
-    ///
-    /// # Errors
-    /// [`Aborted`] by a signal.
-    pub fn quiesce(self, trees: &Trees<'_>) -> Result<Quiescent, Aborted> {
-        const LONGEST: Duration = Duration::from_secs(1);
-        let core = self.core;
-        let clock = &*core.context.clock;
-        let began = clock.monotonic();
-        let mut pause = Duration::from_millis(25);
-        loop {
-            if core.context.interrupt.is_set() {
-                return Err(give_up(core, AbortReason::Interrupted));
-            }
-            let before = core.everywhere().look(trees);
-            let waited = clock.monotonic().saturating_sub(began);
-            let mut left = core.plan.wait_quiet.saturating_sub(waited);
-            left = left.min(core.time_left().unwrap_or(Duration::MAX));
-            let quiet = before.breaking().next().is_none() && core.groups_are_empty();
-            if quiet || left.is_zero() {
-                return Ok(Quiescent { core, before });
-            }
-            clock.sleep(pause.min(left));
-            pause = (pause * 2).min(LONGEST);
-        }
-    }
-}
-
 impl Quiescent {
     /// Who still uses the trees, for a person; empty where nobody does.
     #[must_use]
@@ -380,11 +357,9 @@ impl Quiescent {
         self.before.breaking().cloned().collect()
     }
 
-    /// Whether the services are due again: a reader should end here, and say that it did not read
-    /// everything.
-    #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.core.is_over()
+    /// Everything that is read in the window was read.
+    pub fn done_reading(&self) {
+        self.core.marks.read.get_or_init(|| self.core.context.clock.monotonic());
     }
 
     /// Looks a second time, and judges.
@@ -392,6 +367,7 @@ impl Quiescent {
     /// # Errors
     /// [`Aborted`] by a signal.
     pub fn prove_unmoved(self, second: &SecondLook, trees: &Trees<'_>) -> Result<Proven, Aborted> {
+        self.done_reading();
         let Self { mut core, before } = self;
         if core.context.interrupt.is_set() {
             return Err(give_up(core, AbortReason::Interrupted));
@@ -413,6 +389,7 @@ impl Quiescent {
         all.extend(evidence::sources(&second.sources, &node));
         let held = all.iter().all(|one| one.held);
         core.evidence = all;
+        core.marks.proven.get_or_init(|| core.context.clock.monotonic());
         Ok(if held {
             Proven::Undisturbed(Undisturbed { core })
         } else {

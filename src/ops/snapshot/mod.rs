@@ -21,8 +21,9 @@ use crate::host::signal::Interrupt;
 use crate::host::users::Owners;
 use crate::intake::consistent::Consistent;
 use crate::intake::dirty::PreRead;
-use crate::intake::forest::{Forest, IntakeError, ReadInput};
+use crate::intake::forest::{Forest, IntakeError, ReadInput, Unbuilt};
 use crate::intake::look::FirstLook;
+use crate::intake::manners::Manners;
 use crate::intake::plan::ReadPlan;
 use crate::ops::session::{self, Session, SessionError};
 use crate::record::catalogue::Catalogue;
@@ -75,6 +76,10 @@ pub struct SnapshotInput<'a> {
     pub state_dir: PathBuf,
     /// Threads that look and read.
     pub threads: usize,
+    /// How reading gives way to others while the service lives.
+    pub manners: Manners,
+    /// Called once, when the sources are about to be read.
+    pub before_reading: &'a dyn Fn(),
     /// Names of owners.
     pub owners: &'a dyn Owners,
     /// Time.
@@ -97,6 +102,8 @@ pub struct SnapshotReport {
     pub parent: Option<ManifestId>,
     /// What ran before and does not run now (exit 30).
     pub not_running: Vec<NotRunning>,
+    /// Why a service that runs is not well, where that was asked.
+    pub unwell: Option<String>,
     /// What a person should know.
     pub warnings: Vec<String>,
 }
@@ -148,6 +155,9 @@ pub enum CommitFault {
     /// The last packs and segments.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// The trees of what was read.
+    #[error(transparent)]
+    Build(#[from] IntakeError),
     /// The manifest.
     #[error(transparent)]
     Commit(#[from] CommitError),
@@ -282,6 +292,7 @@ impl Run<'_> {
             sort: self.first,
             threads: self.input.threads,
             over,
+            manners: None,
             interrupt: &self.input.interrupt,
             progress: self.input.progress,
         }
@@ -294,6 +305,7 @@ impl Run<'_> {
         lock: &SiteLock,
     ) -> Result<ReadInWindow, SnapshotError> {
         let input = self.input;
+        (input.before_reading)();
         let mut events = Events::begin(&input.plan);
         let mut against = input.against.clone();
         let (pre, ahead) = if input.precopy && input.window.mode.stops() {
@@ -324,13 +336,38 @@ impl Run<'_> {
             observer,
             guards: Arc::clone(&input.guards),
         };
+        let inodes = before.inodes();
         let armed = arm(input.window.clone(), context, lock)?;
         input.progress.phase("stopping the service", None);
         let stopped = armed.stop().map_err(Box::new)?;
-        let quiescent = stopped.quiesce(&surfaces.trees(before)).map_err(Box::new)?;
         let time = input.clock.now();
         input.progress.phase("reading", None);
-        let (forest, second) = match self.read_and_look(&quiescent, &surfaces, pre, &mut events) {
+        events.gather();
+        let due = stopped.due();
+        let over = || due.is_over();
+        let (quiescent, read) = if events.cover(before, &input.plan) {
+            // Whoever changes something meanwhile is told of, so that nobody need be waited for.
+            let trees = surfaces.trees(&inodes);
+            let read = || self.read_stopped(&over, pre, &events);
+            let (quiescent, read, once) = stopped.quiesce_beside(&trees, read).map_err(Box::new)?;
+            if once {
+                (quiescent, read)
+            } else {
+                let pre = read.and_then(Unbuilt::build);
+                let pre = pre.map(|forest| PreRead::of(forest.first_look));
+                events.gather();
+                (quiescent, pre.and_then(|pre| self.read_stopped(&over, Some(pre), &events)))
+            }
+        } else {
+            let quiescent = stopped.quiesce(&surfaces.trees(before)).map_err(Box::new)?;
+            events.gather();
+            (quiescent, self.read_stopped(&over, pre, &events))
+        };
+        let looked = read.and_then(|read| {
+            let second = self.look_again(&over, &surfaces, &read, &events)?;
+            Ok((read, second))
+        });
+        let (forest, second) = match looked {
             Ok(read) => read,
             Err(IntakeError::Interrupted) => {
                 return Err(Box::new(quiescent.abort(AbortReason::Interrupted)).into());
@@ -341,7 +378,7 @@ impl Run<'_> {
             }
         };
         let proven = quiescent
-            .prove_unmoved(&second, &surfaces.trees(&forest.first_look))
+            .prove_unmoved(&second, &surfaces.trees(forest.first_look()))
             .map_err(Box::new)?;
         input.progress.phase("starting the service", None);
         let (forest, mut restarted) = match proven {
@@ -349,7 +386,15 @@ impl Run<'_> {
             Proven::Disturbed(window) => (Err(forest), window.restart()),
         };
         warnings_of_readers(&mut restarted);
-        Ok(ReadInWindow { forest, restarted, time, ahead })
+        // What needs the sources no more was left for now.
+        let built = match forest {
+            Ok(proven) => proven.try_map(Unbuilt::build).map(Ok),
+            Err(forest) => forest.build().map(Err),
+        };
+        match built {
+            Ok(forest) => Ok(ReadInWindow { forest, restarted, time, ahead }),
+            Err(error) => Err(commit_fault(input, &restarted, error.into())),
+        }
     }
 
     /// Postpones the stop while the server's children, or anybody else, use the sources: renderings
@@ -398,11 +443,7 @@ fn finish(
 ) -> Result<SnapshotReport, SnapshotError> {
     input.progress.phase("committing", None);
     let not_running = read.restarted.not_running.clone();
-    let lost = |source: CommitFault| {
-        let mut not_running = not_running.clone();
-        not_running.extend(fell_over(&input.window, &read.restarted, &*input.clock));
-        SnapshotError::Commit { source: Box::new(source), not_running }
-    };
+    let lost = |source: CommitFault| commit_fault(input, &read.restarted, source);
     let stats: WriteStats = writer.finish().map_err(|e| lost(e.into()))?;
     ending.warnings.extend(read.restarted.warnings.iter().cloned());
     let maker = manifest::Maker {
@@ -440,8 +481,20 @@ fn finish(
         body: committed.body,
         parent,
         not_running,
+        unwell: read.restarted.unwell,
         warnings: ending.warnings,
     })
+}
+
+/// The window is closed, and there is no manifest: what went wrong, and what does not run.
+fn commit_fault(
+    input: &SnapshotInput<'_>,
+    restarted: &Restarted,
+    source: CommitFault,
+) -> SnapshotError {
+    let mut not_running = restarted.not_running.clone();
+    not_running.extend(fell_over(&input.window, restarted, &*input.clock));
+    SnapshotError::Commit { source: Box::new(source), not_running }
 }
 
 /// What makes the next run fast and `check` watchful. The snapshot exists whatever happens here.
