@@ -43,6 +43,7 @@ pub(crate) struct Acted {
     /// What has to be named by whoever notices it.
     pub(crate) named: Vec<String>,
     /// What lives until the window is over.
+    #[allow(dead_code, reason = "it is only kept")]
     pub(crate) kept: Kept,
 }
 
