@@ -378,10 +378,6 @@ impl Config {
             }
         };
         look(service.health_url != usual_service.health_url, "service.health_url");
-        look(window.freeze != usual_window.freeze, "window.freeze");
-        look(!window.freeze_create.is_empty(), "window.freeze_create");
-        look(window.freeze_path.is_some(), "window.freeze_path");
-        look(!window.freeze_remove.is_empty(), "window.freeze_remove");
         look(window.max_read_rate.is_some(), "window.max_read_rate");
         look(window.nice != usual_window.nice, "window.nice");
         look(window.read_timeout != usual_window.read_timeout, "window.read_timeout");

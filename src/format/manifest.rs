@@ -40,6 +40,24 @@ pub struct WindowRecord {
     pub downtime_ms: Option<u64>,
     /// The nodes.
     pub nodes: Vec<NodeRecord>,
+    /// What was frozen in it, to be read after the start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub frozen: Vec<FrozenRecord>,
+}
+
+/// Sources that were frozen while the service was stopped.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FrozenRecord {
+    /// How: `btrfs`, `reflink`, `command`.
+    pub by: String,
+    /// Paths of the sources, or of single files, for people.
+    pub paths: Vec<String>,
+    /// What was made for it, for people.
+    pub made: String,
+    /// When that was done.
+    pub at: Timestamp,
+    /// Milliseconds that it took.
+    pub took_ms: u64,
 }
 
 /// One service on one node, in a window.

@@ -51,6 +51,20 @@ pub struct ReadInput<'a> {
     pub interrupt: &'a Interrupt,
     /// Where the run says how far it is.
     pub progress: &'a dyn Progress,
+    /// What becomes of the roots.
+    pub tops: Tops<'a>,
+}
+
+/// A root's path, and what it became.
+pub type Top = (Vec<u8>, Entry);
+
+/// What becomes of the roots of a read.
+#[derive(Clone, Copy)]
+pub enum Tops<'a> {
+    /// One tree, with these roots that were read apart beside them.
+    Joined(&'a [Top]),
+    /// Nothing yet: they are joined by another read.
+    Apart,
 }
 
 /// What reading gave.
@@ -61,6 +75,8 @@ pub struct Forest {
     pub seen: Seen,
     /// What a second look compares with.
     pub first_look: FirstLook,
+    /// The roots that were read.
+    pub tops: Vec<Top>,
 }
 
 /// Writes back what is dirty on the file systems of all roots.
@@ -84,6 +100,16 @@ pub fn sync(fs: &dyn SourceFs, plan: &ReadPlan) {
 struct Branch {
     entry: Option<Entry>,
     below: BTreeMap<Vec<u8>, Branch>,
+}
+
+impl Branch {
+    fn put(&mut self, path: &[u8], entry: Entry) {
+        let mut branch = self;
+        for name in components(path) {
+            branch = branch.below.entry(name.to_vec()).or_default();
+        }
+        branch.entry = Some(entry);
+    }
 }
 
 /// Reads all roots of a plan.
@@ -126,19 +152,28 @@ fn engine<'a>(input: &ReadInput<'a>, looker: &'a Looker<'a>) -> Result<Engine<'a
 }
 
 fn read_with(input: &ReadInput<'_>, mut engine: Engine<'_>) -> Result<Forest, IntakeError> {
-    let mut top = Branch::default();
+    let mut tops = Vec::new();
     for path in &input.plan.roots {
         if let Some(entry) = read_root(&mut engine, input, path)? {
-            let mut branch = &mut top;
-            for name in components(path) {
-                branch = branch.below.entry(name.to_vec()).or_default();
-            }
-            branch.entry = Some(entry);
+            tops.push((path.clone(), entry));
         }
     }
-    let root = grow(&mut engine, input, b"/", b"", top)?;
+    let root = match input.tops {
+        Tops::Joined(beside) => {
+            let mut top = Branch::default();
+            for (path, entry) in tops.iter().chain(beside) {
+                top.put(path, entry.clone());
+            }
+            grow(&mut engine, input, b"/", b"", top)?
+        }
+        Tops::Apart => Entry {
+            name: Vec::new(),
+            meta: plain_dir(),
+            node: Node::Dir { tree: None, partial: true },
+        },
+    };
     let (seen, first_look) = engine.finish()?;
-    Ok(Forest { root, seen, first_look })
+    Ok(Forest { root, seen, first_look, tops })
 }
 
 fn looker<'a>(input: &ReadInput<'a>) -> Looker<'a> {

@@ -114,6 +114,7 @@ impl Reads {
             over: &|| false,
             interrupt,
             progress: &Silent,
+            tops: forest::Tops::Joined(&[]),
         }
     }
 

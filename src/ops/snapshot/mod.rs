@@ -2,8 +2,10 @@
 
 mod begin;
 mod events;
+mod freeze;
 mod manifest;
 mod reading;
+mod thawed;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -21,7 +23,7 @@ use crate::host::signal::Interrupt;
 use crate::host::users::Owners;
 use crate::intake::consistent::Consistent;
 use crate::intake::dirty::PreRead;
-use crate::intake::forest::{Forest, IntakeError, ReadInput};
+use crate::intake::forest::{Forest, IntakeError, ReadInput, Tops};
 use crate::intake::look::FirstLook;
 use crate::intake::plan::ReadPlan;
 use crate::ops::session::{self, Session, SessionError};
@@ -36,14 +38,16 @@ use crate::window::evidence::ONLY_READS;
 use crate::window::guard::Guards;
 use crate::window::intent::{IntentError, IntentStore};
 use crate::window::observe::{Observer, ThisMachine, Trees};
-use crate::window::phases::{
-    AbortReason, Aborted, ArmError, Context, NotRunning, Plan, Proven, Restarted, arm,
-};
+use crate::window::phases::{Aborted, ArmError, Context, NotRunning, Plan, Proven, Restarted, arm};
 use crate::window::site_lock::{LockError, SiteLock};
 use crate::window::start::fell_over;
 use begin::Begun;
 use events::Events;
+use freeze::Freezer;
 use reading::Surfaces;
+use thawed::Opened;
+
+pub use freeze::{FreezeKind, FreezeWish};
 
 /// What a snapshot is to be of, and how.
 pub struct SnapshotInput<'a> {
@@ -61,6 +65,8 @@ pub struct SnapshotInput<'a> {
     pub against: Vec<String>,
     /// What a reader of the manifest should see again.
     pub warnings: Vec<String>,
+    /// How the sources are held still while they are read.
+    pub freeze: FreezeWish,
     /// Tags.
     pub tags: Vec<String>,
     /// Read ahead while the service lives.
@@ -111,6 +117,9 @@ pub enum SnapshotError {
     /// It could not become a snapshot, which was found before anything was stopped.
     #[error("this could not become a snapshot: {}", .0.join("; "))]
     Refused(Vec<String>),
+    /// What was to be frozen cannot be, which was found before anything was stopped.
+    #[error("the sources cannot be frozen as was asked for: {0}")]
+    Freeze(String),
     /// The window was not opened.
     #[error(transparent)]
     Arm(#[from] ArmError),
@@ -145,6 +154,9 @@ pub enum SnapshotError {
 /// What went wrong after the window was closed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitFault {
+    /// Reading what had been frozen.
+    #[error(transparent)]
+    Read(#[from] IntakeError),
     /// The last packs and segments.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -284,6 +296,7 @@ impl Run<'_> {
             over,
             interrupt: &self.input.interrupt,
             progress: self.input.progress,
+            tops: Tops::Joined(&[]),
         }
     }
 
@@ -294,6 +307,7 @@ impl Run<'_> {
         lock: &SiteLock,
     ) -> Result<ReadInWindow, SnapshotError> {
         let input = self.input;
+        let freezer = Freezer::prepare(input)?;
         let mut events = Events::begin(&input.plan);
         let mut against = input.against.clone();
         let (pre, ahead) = if input.precopy && input.window.mode.stops() {
@@ -303,6 +317,9 @@ impl Run<'_> {
         } else {
             (None, Ahead::default())
         };
+        if let Some(freezer) = &freezer {
+            freezer.check(&events)?;
+        }
         let nothing = FirstLook::default();
         let before = pre.as_ref().map_or(&nothing, PreRead::look);
         let surfaces = Surfaces::of(&input.plan, &input.sqlite_dirs);
@@ -325,20 +342,27 @@ impl Run<'_> {
             guards: Arc::clone(&input.guards),
         };
         let armed = arm(input.window.clone(), context, lock)?;
+        let freezer = freezer.map(|freezer| (freezer.ready(), freezer));
         input.progress.phase("stopping the service", None);
         let stopped = armed.stop().map_err(Box::new)?;
         let quiescent = stopped.quiesce(&surfaces.trees(before)).map_err(Box::new)?;
         let time = input.clock.now();
+        let opened =
+            Opened { quiescent, surfaces: &surfaces, pre, events: &mut events, time, ahead };
+        match freezer {
+            None => self.read_in_window(opened),
+            Some((ready, freezer)) => self.read_frozen(opened, freezer, ready),
+        }
+    }
+
+    /// Reads in the window what may have changed, or all.
+    fn read_in_window(&self, opened: Opened<'_>) -> Result<ReadInWindow, SnapshotError> {
+        let Opened { quiescent, surfaces, pre, events, time, ahead } = opened;
+        let input = self.input;
         input.progress.phase("reading", None);
-        let (forest, second) = match self.read_and_look(&quiescent, &surfaces, pre, &mut events) {
+        let (forest, second) = match self.read_and_look(&quiescent, surfaces, pre, events) {
             Ok(read) => read,
-            Err(IntakeError::Interrupted) => {
-                return Err(Box::new(quiescent.abort(AbortReason::Interrupted)).into());
-            }
-            Err(error) => {
-                let reason = AbortReason::Reading(Box::new(error));
-                return Err(Box::new(quiescent.abort(reason)).into());
-            }
+            Err(error) => return Err(thawed::given_up(quiescent, error)),
         };
         let proven = quiescent
             .prove_unmoved(&second, &surfaces.trees(&forest.first_look))

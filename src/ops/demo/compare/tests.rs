@@ -53,6 +53,7 @@ fn kept(directory: &Path) -> (Reader, Vec<u8>) {
         over: &|| false,
         interrupt: &Interrupt::manual(),
         progress: &Silent,
+        tops: crate::intake::forest::Tops::Joined(&[]),
     })
     .unwrap();
     assert!(forest.seen.problems.is_empty(), "{:?}", forest.seen.problems);
