@@ -378,6 +378,7 @@ impl Config {
             }
         };
         look(service.health_url != usual_service.health_url, "service.health_url");
+        look(window.freeze == Freeze::Reflink, "window.freeze = reflink");
         look(window.max_read_rate.is_some(), "window.max_read_rate");
         look(window.nice != usual_window.nice, "window.nice");
         look(window.read_timeout != usual_window.read_timeout, "window.read_timeout");

@@ -1,5 +1,5 @@
 //! Holding sources still by what their file system offers, so that a service may go on before they are
-//! read: snapshots of btrfs, an operator's own commands, clones of single files.
+//! read: snapshots of btrfs, or an operator's own commands.
 //!
 //! What was frozen is read through [`FrozenFs`], which answers with the paths, devices, inodes and
 //! identities of the source: the scan cache, the set of what changed, and groups of hard links need not

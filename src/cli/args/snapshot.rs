@@ -46,13 +46,13 @@ pub enum PrecopyMode {
 /// How the sources are held still while they are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum FreezeMode {
-    /// The best that there is: the configured commands, snapshots of btrfs, clones of large files
+    /// The best that there is: the configured commands, or snapshots of btrfs
     Auto,
     /// Nothing: all is read while the service is stopped
     None,
     /// Snapshots of btrfs
     Btrfs,
-    /// Clones of single large files
+    /// Clones of single large files (not there yet)
     Reflink,
     /// The commands of the configuration
     Command,

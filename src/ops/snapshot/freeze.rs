@@ -26,8 +26,6 @@ pub enum FreezeKind {
     None,
     /// Snapshots of btrfs.
     Btrfs,
-    /// Clones of single files.
-    Reflink,
     /// The operator's own commands.
     Command,
 }
@@ -94,7 +92,7 @@ impl<'a> Freezer<'a> {
         let wish = &input.freeze;
         let refuse = |why: String| Err(SnapshotError::Freeze(why));
         let kind = match wish.kind {
-            FreezeKind::None | FreezeKind::Reflink => return Ok(None),
+            FreezeKind::None => return Ok(None),
             FreezeKind::Auto if !input.window.mode.stops() => return Ok(None),
             FreezeKind::Auto if !wish.create.is_empty() => FreezeKind::Command,
             FreezeKind::Auto if !machine::is_root() => return Ok(None),
@@ -166,7 +164,7 @@ impl<'a> Freezer<'a> {
         Err(SnapshotError::Freeze(format!("changes are not told: {}", events.why_not())))
     }
 
-    /// Notes what will be made, and lets little be left to write for it. Just before the stop.
+    /// Notes what will be made, and lets little be left to write for it.
     pub(super) fn ready(&self) -> Result<(), String> {
         let noted = self.store.write(&self.note, true);
         noted.map_err(|e| format!("what will be frozen cannot be noted: {e}"))?;

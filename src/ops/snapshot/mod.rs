@@ -341,8 +341,9 @@ impl Run<'_> {
             observer,
             guards: Arc::clone(&input.guards),
         };
-        let armed = arm(input.window.clone(), context, lock)?;
+        // The longest downtime counts from the arming on.
         let freezer = freezer.map(|freezer| (freezer.ready(), freezer));
+        let armed = arm(input.window.clone(), context, lock)?;
         input.progress.phase("stopping the service", None);
         let stopped = armed.stop().map_err(Box::new)?;
         let quiescent = stopped.quiesce(&surfaces.trees(before)).map_err(Box::new)?;
