@@ -340,6 +340,7 @@ fn manifest_body() -> manifest::ManifestBody {
                 at: Timestamp::EPOCH,
                 took_ms: 0,
             }],
+            phases: Some(manifest::WindowPhases::default()),
         }),
         evidence: vec![manifest::Evidence {
             check: String::new(),

@@ -16,12 +16,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use crate::base::time::Timestamp;
+use crate::host::clock::{Clock, SystemClock};
 
 mod maps;
 #[cfg(test)]
@@ -131,8 +133,10 @@ pub struct ProcessUse {
 pub struct ScanScope {
     /// Whether all processes of the machine were visible: its first pid namespace, nothing hidden.
     pub pid_namespace_is_host: bool,
-    /// Processes that were looked at.
+    /// Processes that were looked at ...
     pub processes_seen: usize,
+    /// ... and how long that took.
+    pub took: Duration,
     /// Processes that could not be looked at, or not wholly.
     pub unreadable: Vec<u32>,
     /// Inodes on the devices of the set, not in the set, of which it could not be found out whether
@@ -168,6 +172,7 @@ pub fn scan(
     roots: &[(Device, u64)],
     exclude: &[u32],
 ) -> io::Result<ScanResult> {
+    let began = SystemClock.monotonic();
     let proc_dir = open_dir(CWD, "/proc")?;
     let own = rustix::fs::readlinkat(&proc_dir, "self", Vec::new())?;
     let own = own.to_str().ok().and_then(|text| text.parse::<u32>().ok());
@@ -197,6 +202,7 @@ pub fn scan(
     result.scope.unreadable.sort_unstable();
     result.uses.sort_by_key(|one| one.pid);
     result.scope.untraced = scanner.untraced();
+    result.scope.took = SystemClock.monotonic().saturating_sub(began);
     Ok(result)
 }
 

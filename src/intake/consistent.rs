@@ -53,6 +53,14 @@ impl<T> Consistent<T> {
         Consistent(make(self.0))
     }
 
+    /// As [`Self::map`], where making may fail.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn try_map<U, E>(self, make: impl FnOnce(T) -> Result<U, E>) -> Result<Consistent<U>, E> {
+        Ok(Consistent(make(self.0)?))
+    }
+
     /// The value, without its proof.
     #[must_use]
     pub fn into_inner(self) -> T {

@@ -72,7 +72,8 @@ pub(super) fn entry(namer: &Namer, volume: &str, name: &[u8], stat: &Stat) -> Di
     take16(&hasher.finalize())
 }
 
-/// The digest of a whole listing, from its entries' digests in order of names.
+/// The digest of a whole listing, from its entries' digests, sorted: names are in them, and one that
+/// changes is replaced without the others being seen.
 pub(super) fn listing(namer: &Namer, entries: &[Digest]) -> Digest {
     let mut hasher = namer.digest_hasher();
     hasher.update(b"listing").update(entries.as_flattened());

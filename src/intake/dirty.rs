@@ -1,6 +1,6 @@
 //! What must be looked at again after a read, given what changed since: in the window nothing else is.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::first::{DirNo, FirstLook, NOBODY};
 use crate::base::path::components;
@@ -38,8 +38,8 @@ impl PreRead {
     #[must_use]
     pub fn would_look(&self, changes: &Changes<'_>) -> (usize, usize) {
         let fates = Fates::of(self, changes);
-        let looked = fates.0.iter().filter(|fate| **fate == Fate::Look).count();
-        (looked, self.look.live().count())
+        let opened = |fate: &&Fate| matches!(fate, Fate::Look | Fate::Names);
+        (fates.all.iter().filter(opened).count(), self.look.live().count())
     }
 }
 
@@ -100,43 +100,66 @@ pub(super) enum Fate {
     Clean,
     /// It stays, but something below it does not.
     Above,
+    /// It stays, but for some of its files, which are looked at.
+    Names,
     /// It is looked at.
     Look,
 }
 
+/// A file of a directory: its inode, and eight bytes of the digest that it was noted with.
+pub(super) type OneName = (u64, u64);
+
 /// What becomes of all directories.
-pub(super) struct Fates(pub(super) Vec<Fate>);
+pub(super) struct Fates {
+    all: Vec<Fate>,
+    /// What is looked at of those of which some files are.
+    names: HashMap<DirNo, Vec<OneName>>,
+}
 
 impl Fates {
-    /// A directory is looked at where it changed, or an inode of which it holds a name did, or it
-    /// is odd, or nothing would tell of its changes.
+    /// A directory is looked at where it changed, or one in it did, or it is odd, or nothing would
+    /// tell of its changes; and of a directory that holds a name of another inode that changed,
+    /// that name is.
     pub(super) fn of(pre: &PreRead, changes: &Changes<'_>) -> Self {
         let look = &pre.look;
-        let mut fates = Self(vec![Fate::Clean; look.dirs.len()]);
+        let mut fates = Self { all: vec![Fate::Clean; look.dirs.len()], names: HashMap::new() };
         for &(dev, ino) in &changes.dirty.inodes {
-            for no in look.selves(dev, ino).chain(look.holders(dev, ino)) {
-                fates.look_at(look, no);
+            let mut is_dir = false;
+            for no in look.selves(dev, ino) {
+                is_dir = true;
+                fates.settle(look, no, Fate::Look);
+            }
+            for (no, short) in look.names_of(dev, ino) {
+                let whole = is_dir || look.dirs.get(no as usize).is_none_or(|dir| dir.sparse);
+                fates.settle(look, no, if whole { Fate::Look } else { Fate::Names });
+                if !whole {
+                    fates.names.entry(no).or_default().push((ino, short));
+                }
             }
         }
         for (no, dir) in look.live() {
             if dir.odd || dir.parent == NOBODY || !changes.covered.contains(&dir.superblock) {
-                fates.look_at(look, no);
+                fates.settle(look, no, Fate::Look);
             }
         }
         for path in changes.always {
             if let Some(no) = find(pre, path) {
-                fates.look_at(look, no);
+                fates.settle(look, no, Fate::Look);
             }
         }
         fates
     }
 
-    fn look_at(&mut self, look: &FirstLook, mut no: DirNo) {
-        let Some(fate) = self.0.get_mut(no as usize) else { return };
-        *fate = Fate::Look;
-        loop {
+    /// Lets a directory be opened, and marks the way to it.
+    fn settle(&mut self, look: &FirstLook, mut no: DirNo, fate: Fate) {
+        let Some(known) = self.all.get_mut(no as usize) else { return };
+        let marked = !matches!(known, Fate::Clean);
+        if *known != Fate::Look {
+            *known = fate;
+        }
+        while !marked {
             no = look.dirs[no as usize].parent;
-            match self.0.get_mut(no as usize) {
+            match self.all.get_mut(no as usize) {
                 Some(fate @ Fate::Clean) => *fate = Fate::Above,
                 _ => return,
             }
@@ -144,7 +167,12 @@ impl Fates {
     }
 
     pub(super) fn get(&self, no: DirNo) -> Fate {
-        self.0.get(no as usize).copied().unwrap_or(Fate::Look)
+        self.all.get(no as usize).copied().unwrap_or(Fate::Look)
+    }
+
+    /// The files of a directory that are looked at.
+    pub(super) fn names(&self, no: DirNo) -> &[OneName] {
+        self.names.get(&no).map_or(&[], Vec::as_slice)
     }
 }
 

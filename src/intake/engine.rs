@@ -3,8 +3,10 @@
 //! sorted and read by all threads; a directory whose entries are complete becomes pages and is let
 //! go. At no time is more held than a window and the directories on the way to it.
 
+mod build;
 mod jobs;
 mod known;
+mod names;
 mod node;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -14,16 +16,20 @@ use super::digest::{self, Digest};
 use super::dirty::Fate;
 use super::file::FileError;
 use super::first::FirstLook;
+use super::forest::Threads;
+use super::manners::Manners;
+use super::names::{NamesLook, Wanted};
 use super::scan::{Look, LookError, Looker, Target};
 use super::stream::Streamer;
 use crate::base::path::join;
 use crate::base::progress::Progress;
-use crate::format::tree::Entry;
+use crate::format::tree::{Entry, Node};
 use crate::host::fs::InodeKind;
 use crate::host::signal::Interrupt;
 use crate::store::accelerator::{AcceleratorError, Generation};
 use crate::store::reader::ReadError;
 use crate::store::writer::{Worker, WriteError};
+use build::Waiting;
 use jobs::Job;
 pub(super) use known::Before;
 use node::{Nodes, Slot, SlotState};
@@ -112,7 +118,7 @@ impl Seen {
 
 /// The engine.
 pub(super) struct Engine<'a> {
-    pub(super) looker: &'a Looker<'a>,
+    pub(super) looker: Arc<Looker<'a>>,
     pub(super) generation: Generation,
     pub(super) interrupt: &'a Interrupt,
     pub(super) progress: &'a dyn Progress,
@@ -120,6 +126,8 @@ pub(super) struct Engine<'a> {
     pub(super) sort: bool,
     pool: Arc<rayon::ThreadPool>,
     pub(super) hands: Vec<Hand<'a>>,
+    /// Threads that read.
+    readers: usize,
     pub(super) first_look: FirstLook,
     pub(super) before: Option<Before>,
     pub(super) seen: Seen,
@@ -128,8 +136,27 @@ pub(super) struct Engine<'a> {
     stack: Vec<usize>,
     jobs: Vec<Job>,
     job_bytes: u64,
-    finished: Vec<(usize, Entry)>,
+    /// Entries of the roots, as far as they are built.
+    roots: Vec<Option<Entry>>,
     root: Option<usize>,
+    /// Complete directories that wait to be built; none where they do not wait.
+    later: Option<Waiting>,
+}
+
+/// What was looked at of a directory.
+enum Looked {
+    All(Result<Look, LookError>),
+    Names(NamesLook),
+}
+
+/// A directory that is to be looked at, or only some of its files.
+type Asked = (Target, Option<Wanted>);
+
+fn look_at(looker: &Looker<'_>, (target, wanted): &Asked) -> Looked {
+    match wanted.as_ref().and_then(|wanted| looker.look_names(target, wanted)) {
+        Some(names) => Looked::Names(names),
+        None => Looked::All(looker.look(target)),
+    }
 }
 
 /// An inode within one run: device and number.
@@ -143,31 +170,35 @@ pub(super) struct Hand<'w> {
 
 impl<'a> Engine<'a> {
     pub(super) fn new(
-        looker: &'a Looker<'a>,
+        looker: Looker<'a>,
         generation: Generation,
         interrupt: &'a Interrupt,
         progress: &'a dyn Progress,
         sort: bool,
-        threads: usize,
+        threads: Threads,
     ) -> Result<Self, IntakeError> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .map_err(IntakeError::Threads)?;
+        let mut pool = rayon::ThreadPoolBuilder::new().num_threads(threads.look);
+        // A pool of its own, so that nothing has to be given back for the window.
+        if looker.manners.is_some_and(Manners::is_idle) {
+            pool = pool.start_handler(|_| Manners::idle_thread());
+        }
+        let pool = pool.build().map_err(IntakeError::Threads)?;
         let first_look = FirstLook::begun(looker.synced);
         let hand = |_| {
             let worker = looker.writer.worker()?;
-            Ok::<_, WriteError>(Hand { worker, streamer: Streamer::new(looker.over, interrupt) })
+            let streamer = Streamer::new(looker.over, looker.manners, interrupt);
+            Ok::<_, WriteError>(Hand { worker, streamer })
         };
-        let hands = (0..threads).map(hand).collect::<Result<_, _>>()?;
+        let hands = (0..threads.read).map(hand).collect::<Result<_, _>>()?;
         Ok(Self {
-            looker,
+            looker: Arc::new(looker),
             generation,
             interrupt,
             progress,
             sort,
             pool: Arc::new(pool),
             hands,
+            readers: threads.read,
             first_look,
             before: None,
             seen: Seen::default(),
@@ -176,19 +207,30 @@ impl<'a> Engine<'a> {
             stack: Vec::new(),
             jobs: Vec::new(),
             job_bytes: 0,
-            finished: Vec::new(),
+            roots: Vec::new(),
             root: None,
+            later: None,
         })
     }
 
-    /// Reads a directory and all below it; `None` where it could not be looked at.
-    pub(super) fn read_root(&mut self, target: Target) -> Result<Option<Entry>, IntakeError> {
+    /// Complete directories wait from now on, until [`Self::build_all`].
+    pub(super) fn build_later(&mut self) {
+        self.later = Some(Waiting::none());
+    }
+
+    /// Reads a directory and all below it. Its place among the roots, for [`Self::root_entry`].
+    pub(super) fn read_root(&mut self, target: Target) -> Result<usize, IntakeError> {
         let known = self.known_root(&target.trail.path());
         let root = self.nodes.add(None, target);
-        self.nodes.get_mut(root).known = known;
+        let place = self.roots.len();
+        self.roots.push(None);
+        let state = self.nodes.get_mut(root);
+        (state.known, state.root) = (known, Some(place));
         self.root = Some(root);
         self.stack.push(root);
-        let (looker, pool) = (self.looker, Arc::clone(&self.pool));
+        let (looker, pool) = (Arc::clone(&self.looker), Arc::clone(&self.pool));
+        let looker = &*looker;
+        let interrupt = self.interrupt;
         let ahead = BATCHES_AHEAD * pool.current_num_threads();
         pool.in_place_scope(|scope| {
             let mut under_way = VecDeque::new();
@@ -200,7 +242,11 @@ impl<'a> Engine<'a> {
                     let (nodes, targets) = self.next_batch();
                     let (send, looks) = mpsc::sync_channel(1);
                     scope.spawn(move |_| {
-                        let looks: Vec<_> = targets.iter().map(|t| looker.look(t)).collect();
+                        if let Some(manners) = looker.manners {
+                            manners.give_way(interrupt);
+                        }
+                        let looks: Vec<_> =
+                            targets.iter().map(|one| look_at(looker, one)).collect();
                         // Nobody waits where the read has failed meanwhile.
                         let _ = send.send(looks);
                     });
@@ -213,28 +259,36 @@ impl<'a> Engine<'a> {
             }
         })?;
         self.run_window()?;
-        let entry = self.finished.pop().filter(|(node, _)| *node == root).map(|(_, e)| e);
-        Ok(entry)
+        Ok(place)
+    }
+
+    /// The entry of a root; `None` where it could not be looked at, or is not built yet.
+    pub(super) fn root_entry(&mut self, place: usize) -> Option<Entry> {
+        self.roots.get_mut(place)?.take()
     }
 
     /// The next directories, from the top of the stack.
-    fn next_batch(&mut self) -> (Vec<usize>, Vec<Target>) {
-        let from = self.stack.len().saturating_sub(BATCH);
+    fn next_batch(&mut self) -> (Vec<usize>, Vec<Asked>) {
+        // One by one where each is waited for: a batch would make one thread wait for all of them.
+        let batch = if self.looker.far { 1 } else { BATCH };
+        let from = self.stack.len().saturating_sub(batch);
         let nodes: Vec<usize> = self.stack.drain(from..).rev().collect();
-        let targets = nodes.iter().map(|node| self.nodes.get(*node).target.clone()).collect();
+        let asked = |node: &usize| (self.nodes.get(*node).target.clone(), self.wanted(*node));
+        let targets = nodes.iter().map(asked).collect();
         (nodes, targets)
     }
 
-    fn take_all(
-        &mut self,
-        nodes: Vec<usize>,
-        looks: Vec<Result<Look, LookError>>,
-    ) -> Result<(), IntakeError> {
+    fn take_all(&mut self, nodes: Vec<usize>, looks: Vec<Looked>) -> Result<(), IntakeError> {
         let mut below = Vec::new();
         for (node, look) in nodes.into_iter().zip(looks) {
             match look {
-                Ok(look) => self.take_in(node, look, &mut below)?,
-                Err(error) => self.give_up(node, error)?,
+                Looked::All(Ok(look)) => self.take_in(node, look, &mut below)?,
+                Looked::All(Err(error)) => self.give_up(node, error)?,
+                Looked::Names(look) => {
+                    for child in self.take_names(node, look, &mut below) {
+                        self.pass(child, &mut below)?;
+                    }
+                }
             }
             if self.job_bytes >= WINDOW_BYTES || self.jobs.len() >= WINDOW_FILES {
                 self.run_window()?;
@@ -256,16 +310,16 @@ impl<'a> Engine<'a> {
         self.note(node, &look);
         let volume = Arc::clone(&look.listing.volume);
         let state = self.nodes.get_mut(node);
-        let trail = Arc::clone(&state.target.trail);
+        let trail = state.target.trail.clone();
         let above = trail.path();
         state.stat = Some(look.listing.stat);
         state.volume = look.listing.volume;
         state.key = look.key;
         state.record = look.record;
-        state.attributes = look.attributes;
         state.listing = look.believable;
         state.entries = look.entries;
         state.unchanged = look.unchanged;
+        self.note_meta(node, look.attributes)?;
         let mut slots = Vec::with_capacity(look.listing.seen.len());
         let mut pending = 0;
         let mut passed = Vec::new();
@@ -281,9 +335,15 @@ impl<'a> Engine<'a> {
                     if is_dir {
                         let child = look.base.below(&seen, trail.below(&seen.name), &volume);
                         let child = self.nodes.add(Some((node, slot)), child);
-                        self.nodes.get_mut(child).known = kid.map(|(kid, _)| kid);
-                        let pass = has_meta && kid.is_some_and(|(_, fate)| fate == Fate::Above);
-                        if pass { passed.push(child) } else { below.push(child) }
+                        let fate = kid.map(|(_, fate)| fate).filter(|_| has_meta);
+                        let state = self.nodes.get_mut(child);
+                        state.known = kid.map(|(kid, _)| kid);
+                        state.by_names = fate == Some(Fate::Names);
+                        if fate == Some(Fate::Above) {
+                            passed.push(child)
+                        } else {
+                            below.push(child)
+                        }
                     } else {
                         let path = join(&above, &seen.name);
                         self.job_bytes += seen.stat.size.min(WINDOW_BYTES);
@@ -346,6 +406,7 @@ impl<'a> Engine<'a> {
             return Ok(());
         };
         self.mark_odd(above);
+        self.note_meta(node, None)?;
         self.complete(node)
     }
 
@@ -370,6 +431,11 @@ impl<'a> Engine<'a> {
             }
             let state = match done.result {
                 Ok(entry) => {
+                    let size =
+                        if let Node::File { size, .. } = entry.node { size } else { done.size };
+                    if size != done.size {
+                        self.mark_uncounted(done.node);
+                    }
                     let counter = if done.had {
                         &mut self.seen.files_changed
                     } else {
@@ -407,9 +473,11 @@ impl<'a> Engine<'a> {
         digest::entry(namer, &self.nodes.get(node).volume.volume.identity, name, &job.stat)
     }
 
-    /// Closes the workers' blocks: all that was read is on its way to rest.
+    /// Builds what waits, and closes the workers' blocks: all that was read is on its way to rest.
+    /// The first look is finished.
     pub(super) fn finish(mut self) -> Result<(Seen, FirstLook), IntakeError> {
-        self.finish_first_look();
+        self.build_waiting()?;
+        self.count_kept();
         for hand in self.hands {
             self.seen.users.extend(hand.streamer.users);
             self.seen.groups.extend(hand.streamer.groups);

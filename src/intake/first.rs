@@ -29,8 +29,8 @@ pub(super) struct DirSeen {
     pub(super) tree: Option<ChunkId>,
     /// Digest of all names and inodes.
     pub(super) exact: Digest,
-    /// Eight bytes of the digest of each name and inode, sorted.
-    pub(super) shorts: Box<[u64]>,
+    /// How many names it has.
+    pub(super) names: u32,
     /// Device of the file system as a whole.
     pub(super) superblock: Device,
     /// Which owners it has, and which sources it counts for.
@@ -40,6 +40,8 @@ pub(super) struct DirSeen {
     /// Something of it must be seen each time: it is too young to be believed, has a problem, a
     /// mount, or a name of an inode with several.
     pub(super) odd: bool,
+    /// It has a file whose bytes are not its size: they can only be counted by looking at all.
+    pub(super) sparse: bool,
     /// It is not there any more.
     pub(super) gone: bool,
 }
@@ -59,7 +61,12 @@ struct Name {
     dev: u32,
     dir: DirNo,
     ino: u64,
+    /// Eight bytes of the digest of name and inode.
+    short: u64,
 }
+
+/// What is noted of a name: device and number of its inode, and eight bytes of the digest of both.
+pub(super) type Noted = (Device, u64, u64);
 
 impl Name {
     fn key(&self) -> (u32, u64, DirNo) {
@@ -86,6 +93,8 @@ pub struct FirstLook {
     /// All names by inode, sorted once the look is finished; those of roots that are no directories
     /// have no directory.
     names: Vec<Name>,
+    /// So many of the names are sorted: those of the look before, while one is under way.
+    sorted: usize,
     leaves: Vec<Leaf>,
     began: Option<Timestamp>,
 }
@@ -103,12 +112,7 @@ impl FirstLook {
     }
 
     /// Adds a directory, or what is to stand in the place of one that was seen before.
-    pub(super) fn put(
-        &mut self,
-        known: Option<DirNo>,
-        seen: DirSeen,
-        inodes: &[(Device, u64)],
-    ) -> DirNo {
+    pub(super) fn put(&mut self, known: Option<DirNo>, seen: DirSeen, names: &[Noted]) -> DirNo {
         let no = match known {
             Some(no) => {
                 self.dirs[no as usize] = seen;
@@ -120,20 +124,20 @@ impl FirstLook {
             }
         };
         let mut last = None;
-        for &(device, ino) in inodes {
+        for &(device, ino, short) in names {
             let dev = match last {
                 Some((known, dev)) if known == device => dev,
                 _ => self.device(device),
             };
             last = Some((device, dev));
-            self.names.push(Name { dev, ino, dir: no });
+            self.names.push(Name { dev, ino, dir: no, short });
         }
         no
     }
 
     pub(super) fn add_leaf(&mut self, path: Vec<u8>, stat: Stat, superblock: Device) {
         let dev = self.device(stat.dev);
-        self.names.push(Name { dev, ino: stat.ino, dir: NOBODY });
+        self.names.push(Name { dev, ino: stat.ino, dir: NOBODY, short: 0 });
         self.leaves.push(Leaf { path, stat, superblock });
     }
 
@@ -177,13 +181,24 @@ impl FirstLook {
         for no in 0..self.dirs.len() {
             let DirSeen { dev, ino, gone, .. } = self.dirs[no];
             if !gone {
-                selves.push(Name { dev: self.device(dev), ino, dir: no as DirNo });
+                selves.push(Name { dev: self.device(dev), ino, dir: no as DirNo, short: 0 });
             }
         }
         selves.sort_unstable_by_key(Name::key);
         self.selves = selves;
         self.names.shrink_to_fit();
+        self.sorted = self.names.len();
         self.dirs.shrink_to_fit();
+    }
+
+    /// What a name was noted with is not true any more.
+    pub(super) fn note_again(&mut self, no: DirNo, device: Device, ino: u64, was: u64, short: u64) {
+        let Some(dev) = self.place(device) else { return };
+        let found = Self::range(&self.names[..self.sorted], dev, ino);
+        let names = self.names[found].iter_mut();
+        for name in names.filter(|name| name.dir == no && name.short == was) {
+            name.short = short;
+        }
     }
 
     fn range(all: &[Name], dev: u32, ino: u64) -> Range<usize> {
@@ -204,8 +219,19 @@ impl FirstLook {
 
     /// The directories that hold a name of this inode; [`NOBODY`] for a root that is no directory.
     pub(super) fn holders(&self, device: Device, ino: u64) -> impl Iterator<Item = DirNo> + '_ {
-        let found = self.place(device).map(|dev| Self::range(&self.names, dev, ino));
-        self.names[found.unwrap_or_default()].iter().map(|name| name.dir)
+        self.names_of(device, ino).map(|(dir, _)| dir)
+    }
+
+    /// The names of this inode: the directory of each, and eight bytes of its digest. While a look
+    /// is under way, as the look before it saw them.
+    pub(super) fn names_of(
+        &self,
+        device: Device,
+        ino: u64,
+    ) -> impl Iterator<Item = (DirNo, u64)> + '_ {
+        let known = &self.names[..self.sorted];
+        let found = self.place(device).map(|dev| Self::range(known, dev, ino));
+        known[found.unwrap_or_default()].iter().map(|name| (name.dir, name.short))
     }
 
     /// A directory's path.
@@ -287,7 +313,7 @@ impl FirstLook {
                 .live()
                 .map(|(no, d)| {
                     let group = look.groups[d.group as usize].clone();
-                    let what = (d.exact, d.shorts.clone(), d.tree, d.superblock);
+                    let what = (d.exact, d.names, d.tree, d.superblock);
                     (look.path(no), (d.dev, d.ino), what, (d.files, d.bytes, group.owners))
                 })
                 .collect();
@@ -298,7 +324,7 @@ impl FirstLook {
             let mut all: Vec<_> = look
                 .names
                 .iter()
-                .map(|n| (look.devices[n.dev as usize], n.ino, look.path(n.dir)))
+                .map(|n| (look.devices[n.dev as usize], n.ino, n.short, look.path(n.dir)))
                 .collect();
             all.sort_unstable();
             all
@@ -333,13 +359,24 @@ impl FirstLook {
         // Numbers keep their order, and so do names.
         some.names = taken(&self.names);
         some.selves = taken(&self.selves);
+        some.sorted = some.names.len();
         some
+    }
+
+    /// The inodes alone, for whoever asks while the look is gone on with.
+    #[must_use]
+    pub fn inodes(&self) -> Inodes {
+        let key = |name: &Name| (name.dev, name.ino);
+        let mut all: Vec<(u32, u64)> = self.names.iter().chain(&self.selves).map(key).collect();
+        all.sort();
+        all.dedup();
+        Inodes { devices: self.devices.clone(), all, began: self.began }
     }
 
     /// Bytes of memory that the look takes, about.
     #[must_use]
     pub fn footprint(&self) -> usize {
-        let of = |dir: &DirSeen| size_of::<DirSeen>() + dir.name.len() + dir.shorts.len() * 8;
+        let of = |dir: &DirSeen| size_of::<DirSeen>() + dir.name.len();
         let names = (self.names.capacity() + self.selves.capacity()) * size_of::<Name>();
         self.dirs.iter().map(of).sum::<usize>() + names
     }
@@ -359,6 +396,29 @@ impl InodeSet for FirstLook {
     }
 }
 
+/// The inodes of a look.
+pub struct Inodes {
+    devices: Vec<Device>,
+    /// Place of the device and number, sorted.
+    all: Vec<(u32, u64)>,
+    began: Option<Timestamp>,
+}
+
+impl InodeSet for Inodes {
+    fn devices(&self) -> Vec<Device> {
+        self.devices.clone()
+    }
+
+    fn contains(&self, device: Device, ino: u64) -> bool {
+        let dev = self.devices.iter().position(|known| *known == device);
+        dev.is_some_and(|dev| self.all.binary_search(&(dev as u32, ino)).is_ok())
+    }
+
+    fn as_of(&self) -> Option<Timestamp> {
+        self.began
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -370,7 +430,7 @@ mod tests {
         let mut ino = 0;
         // Ten files in each directory is much below what sites have.
         for no in 0..(100_000 / SCALE) {
-            let inodes: Vec<_> = (0..11).map(|n| ((8, 1), ino + n)).collect();
+            let inodes: Vec<_> = (0..11).map(|n| ((8, 1), ino + n, n)).collect();
             ino += 11;
             let seen = DirSeen {
                 dev: (8, 1),
@@ -379,12 +439,13 @@ mod tests {
                 name: format!("directory-{no}").into_bytes().into(),
                 tree: None,
                 exact: [1; 16],
-                shorts: vec![7; inodes.len()].into(),
+                names: inodes.len() as u32,
                 superblock: (8, 1),
                 group: 0,
                 files: 10,
                 bytes: 10_000,
                 odd: false,
+                sparse: false,
                 gone: false,
             };
             look.put(None, seen, &inodes);
@@ -394,5 +455,8 @@ mod tests {
         assert_eq!(look.holders((8, 1), 25).collect::<Vec<_>>(), [2]);
         assert_eq!(look.path(15), b"directory-0/directory-1/directory-15");
         assert!(look.contains((8, 1), 3) && !look.contains((8, 2), 3));
+        let inodes = look.inodes();
+        assert!(inodes.contains((8, 1), 3) && !inodes.contains((8, 2), 3));
+        assert!(!inodes.contains((8, 1), ino) && inodes.devices() == [(8, 1)]);
     }
 }

@@ -9,20 +9,27 @@ use super::engine::{Before, Engine};
 pub use super::engine::{IntakeError, Seen};
 use super::file::{self, Remarks, Surroundings};
 use super::look::{FirstLook, SecondLook, again};
+use super::manners::Manners;
 use super::plan::ReadPlan;
 use super::scan::{Anchor, Looker, Mounted, Target, mounted};
 use super::trail::Trail;
-use crate::base::path::{components, join};
+use crate::base::path::{components, is_within, join};
 use crate::base::progress::Progress;
 use crate::base::time::Timestamp;
-use crate::format::tree::{Entry, Node};
-use crate::host::fs::{InodeKind, SourceDir, SourceFs, Stat};
+use crate::format::tree::{Entry, Meta, Node};
+use crate::host::fs::{InodeKind, SourceDir, SourceFs, Stat, volume};
 use crate::host::machine;
+use crate::host::process::Device;
 use crate::host::signal::Interrupt;
 use crate::store::accelerator::Generation;
 use crate::store::reader::Reader;
 use crate::store::writer::Writer;
 use crate::tree::builder::DirBuilder;
+
+/// Looks that are waited for at once where answers come from far away ...
+const FAR_LOOKS: usize = 64;
+/// ... and files that are read at once.
+const FAR_READS: usize = 16;
 
 /// What reading needs.
 #[derive(Clone, Copy)]
@@ -47,24 +54,12 @@ pub struct ReadInput<'a> {
     pub threads: usize,
     /// Whether the time for reading is over: what is not read then is a problem.
     pub over: &'a (dyn Fn() -> bool + Sync),
+    /// How the reading gives way to others; `None` in a window, where nothing is quick enough.
+    pub manners: Option<&'a Manners>,
     /// Signals.
     pub interrupt: &'a Interrupt,
     /// Where the run says how far it is.
     pub progress: &'a dyn Progress,
-    /// What becomes of the roots.
-    pub tops: Tops<'a>,
-}
-
-/// A root's path, and what it became.
-pub type Top = (Vec<u8>, Entry);
-
-/// What becomes of the roots of a read.
-#[derive(Clone, Copy)]
-pub enum Tops<'a> {
-    /// One tree, with these roots that were read apart beside them.
-    Joined(&'a [Top]),
-    /// Nothing yet: they are joined by another read.
-    Apart,
 }
 
 /// What reading gave.
@@ -75,8 +70,6 @@ pub struct Forest {
     pub seen: Seen,
     /// What a second look compares with.
     pub first_look: FirstLook,
-    /// The roots that were read.
-    pub tops: Vec<Top>,
 }
 
 /// Writes back what is dirty on the file systems of all roots.
@@ -95,21 +88,96 @@ pub fn sync(fs: &dyn SourceFs, plan: &ReadPlan) {
     }
 }
 
+/// All roots of a plan, read but not built: what is left to do needs the sources no more.
+pub struct Unbuilt<'a> {
+    engine: Engine<'a>,
+    top: Branch,
+}
+
+impl Unbuilt<'_> {
+    /// What a second look compares with.
+    #[must_use]
+    pub const fn first_look(&self) -> &FirstLook {
+        &self.engine.first_look
+    }
+
+    /// Path and what was wrong with it; building adds none.
+    #[must_use]
+    pub fn problems(&self) -> &[(Vec<u8>, String)] {
+        &self.engine.seen.problems
+    }
+
+    /// Adds roots that were read apart.
+    pub fn join(&mut self, apart: Apart) {
+        self.engine.seen.add(apart.seen);
+        self.top.add(apart.top);
+    }
+
+    /// Builds the trees of the roots, to be joined with those of another read.
+    ///
+    /// # Errors
+    /// As [`Unbuilt::build`].
+    pub fn build_apart(mut self) -> Result<Apart, IntakeError> {
+        self.engine.build_waiting()?;
+        let mut top = self.top;
+        top.build(&mut self.engine);
+        let (seen, _) = self.engine.finish()?;
+        Ok(Apart { top, seen })
+    }
+
+    /// Builds the trees.
+    ///
+    /// # Errors
+    /// [`IntakeError`], of writing and of old trees.
+    pub fn build(mut self) -> Result<Forest, IntakeError> {
+        self.engine.build_waiting()?;
+        let top = self.top.root.take();
+        let root = match top.and_then(|root| root_entry(&mut self.engine, b"", root)) {
+            Some(root) => root,
+            None => grow(&mut self.engine, b"", self.top)?,
+        };
+        let (seen, first_look) = self.engine.finish()?;
+        Ok(Forest { root, seen, first_look })
+    }
+}
+
+/// Some roots of a plan, read and built.
+pub struct Apart {
+    top: Branch,
+    seen: Seen,
+}
+
 /// A part of the tree of absolute paths.
 #[derive(Default)]
 struct Branch {
-    entry: Option<Entry>,
+    root: Option<Root>,
+    /// Of a directory that leads to roots.
+    meta: Option<Meta>,
     below: BTreeMap<Vec<u8>, Branch>,
 }
 
 impl Branch {
-    fn put(&mut self, path: &[u8], entry: Entry) {
-        let mut branch = self;
-        for name in components(path) {
-            branch = branch.below.entry(name.to_vec()).or_default();
-        }
-        branch.entry = Some(entry);
+    /// Every directory becomes its entry.
+    fn build(&mut self, engine: &mut Engine<'_>) {
+        self.root = self.root.take().and_then(|root| root_entry(engine, b"", root)).map(Root::Leaf);
+        self.below.values_mut().for_each(|below| below.build(engine));
     }
+
+    fn add(&mut self, other: Self) {
+        self.root = self.root.take().or(other.root);
+        self.meta = self.meta.take().or(other.meta);
+        for (name, below) in other.below {
+            self.below.entry(name).or_default().add(below);
+        }
+    }
+}
+
+/// What a root is.
+enum Root {
+    /// A directory: its place in the engine.
+    Directory(usize),
+    /// Anything else.
+    Leaf(Entry),
 }
 
 /// Reads all roots of a plan.
@@ -117,8 +185,17 @@ impl Branch {
 /// # Errors
 /// [`IntakeError`]; what cannot be read of a source is a problem in the result, not an error.
 pub fn read(input: &ReadInput<'_>) -> Result<Forest, IntakeError> {
-    let looker = looker(input);
-    read_with(input, engine(input, &looker)?)
+    read_with(input, engine(input, None)?)?.build()
+}
+
+/// As [`read`], but what needs no source is left for [`Unbuilt::build`].
+///
+/// # Errors
+/// As [`read`].
+pub fn read_only<'a>(input: &ReadInput<'a>) -> Result<Unbuilt<'a>, IntakeError> {
+    let mut engine = engine(input, None)?;
+    engine.build_later();
+    read_with(input, engine)
 }
 
 /// Reads again what an earlier read of the same run saw, but only where it may have changed since:
@@ -131,49 +208,105 @@ pub fn read_dirty(
     pre: PreRead,
     changes: &Changes<'_>,
 ) -> Result<Forest, IntakeError> {
-    let looker = Looker { touched: Some(&changes.dirty.inodes), ..looker(input) };
-    let mut engine = engine(input, &looker)?;
+    read_with(input, engine_for(input, pre, changes)?)?.build()
+}
+
+/// As [`read_dirty`], but what needs no source is left for [`Unbuilt::build`].
+///
+/// # Errors
+/// As [`read`].
+pub fn read_dirty_only<'a>(
+    input: &ReadInput<'a>,
+    pre: PreRead,
+    changes: &Changes<'a>,
+) -> Result<Unbuilt<'a>, IntakeError> {
+    let mut engine = engine_for(input, pre, changes)?;
+    engine.build_later();
+    read_with(input, engine)
+}
+
+fn engine_for<'a>(
+    input: &ReadInput<'a>,
+    pre: PreRead,
+    changes: &Changes<'a>,
+) -> Result<Engine<'a>, IntakeError> {
+    let mut engine = engine(input, Some(&changes.dirty.inodes))?;
     let fates = Fates::of(&pre, changes);
     engine.before = Some(Before::new(&pre.look, pre.kids, fates));
     engine.first_look = pre.look;
     engine.first_look.begin_again(input.synced);
-    read_with(input, engine)
+    Ok(engine)
 }
 
-fn engine<'a>(input: &ReadInput<'a>, looker: &'a Looker<'a>) -> Result<Engine<'a>, IntakeError> {
+fn engine<'a>(
+    input: &ReadInput<'a>,
+    touched: Option<&'a HashSet<(Device, u64)>>,
+) -> Result<Engine<'a>, IntakeError> {
+    let threads = Threads::of(input);
     Engine::new(
-        looker,
+        Looker { touched, far: threads.far, ..looker(input) },
         input.generation,
         input.interrupt,
         input.progress,
         input.sort,
-        input.threads.max(1),
+        threads,
     )
 }
 
-fn read_with(input: &ReadInput<'_>, mut engine: Engine<'_>) -> Result<Forest, IntakeError> {
-    let mut tops = Vec::new();
-    for path in &input.plan.roots {
-        if let Some(entry) = read_root(&mut engine, input, path)? {
-            tops.push((path.clone(), entry));
+/// How many threads look at directories, and how many read files.
+#[derive(Clone, Copy)]
+pub(super) struct Threads {
+    pub(super) look: usize,
+    pub(super) read: usize,
+    /// Some answers come from far away: what counts is how many are waited for at once, not how many
+    /// processors there are.
+    pub(super) far: bool,
+}
+
+impl Threads {
+    fn of(input: &ReadInput<'_>) -> Self {
+        let own = input.threads.max(1);
+        match is_far(input) {
+            false => Self { look: own, read: own, far: false },
+            // On a first snapshot each thread that reads has large blocks of its own.
+            true if input.sort => Self { look: own.max(FAR_LOOKS), read: own, far: true },
+            true => Self { look: own.max(FAR_LOOKS), read: own.max(FAR_READS), far: true },
         }
     }
-    let root = match input.tops {
-        Tops::Joined(beside) => {
-            let mut top = Branch::default();
-            for (path, entry) in tops.iter().chain(beside) {
-                top.put(path, entry.clone());
-            }
-            grow(&mut engine, input, b"/", b"", top)?
-        }
-        Tops::Apart => Entry {
-            name: Vec::new(),
-            meta: plain_dir(),
-            node: Node::Dir { tree: None, partial: true },
-        },
+}
+
+/// Whether a root, or something mounted below one, is no file system of this machine. What cannot be
+/// found out is a problem of the reading.
+fn is_far(input: &ReadInput<'_>) -> bool {
+    let far = |path: &Vec<u8>| {
+        let dir = input.fs.open_root(path).ok()?;
+        let volume = input.fs.volume(&*dir).ok()?;
+        Some(!volume.local && !volume.pseudo)
     };
-    let (seen, first_look) = engine.finish()?;
-    Ok(Forest { root, seen, first_look, tops })
+    let below = volume::mounts().unwrap_or_default();
+    let mut below =
+        below.iter().filter(|m| input.plan.roots.iter().any(|r| is_within(&m.point, r)));
+    input.plan.roots.iter().any(|root| far(root) == Some(true))
+        || below.any(|m| !volume::is_local(&m.fs_type) && !volume::is_pseudo(&m.fs_type))
+}
+
+fn read_with<'a>(
+    input: &ReadInput<'_>,
+    mut engine: Engine<'a>,
+) -> Result<Unbuilt<'a>, IntakeError> {
+    let mut top = Branch::default();
+    for path in &input.plan.roots {
+        if let Some(root) = read_root(&mut engine, input, path)? {
+            let mut branch = &mut top;
+            for name in components(path) {
+                branch = branch.below.entry(name.to_vec()).or_default();
+            }
+            branch.root = Some(root);
+        }
+    }
+    look_above(&mut engine, input, b"/", &mut top);
+    engine.finish_first_look();
+    Ok(Unbuilt { engine, top })
 }
 
 fn looker<'a>(input: &ReadInput<'a>) -> Looker<'a> {
@@ -185,9 +318,11 @@ fn looker<'a>(input: &ReadInput<'a>) -> Looker<'a> {
         believed: input.believed,
         synced: input.synced,
         over: input.over,
+        manners: input.manners,
         anchors: Arc::default(),
         anchors_max: machine::descriptor_share(),
         syncs: true,
+        far: false,
         touched: None,
     }
 }
@@ -243,7 +378,7 @@ fn read_root(
     engine: &mut Engine<'_>,
     input: &ReadInput<'_>,
     path: &[u8],
-) -> Result<Option<Entry>, IntakeError> {
+) -> Result<Option<Root>, IntakeError> {
     let root = match open_root(input, path) {
         Ok(root) => root,
         Err((what, error)) => {
@@ -252,8 +387,13 @@ fn read_root(
         }
     };
     match &root.leaf {
-        None => engine.read_root(target(engine.looker, root, path)),
-        Some((name, stat)) => read_leaf(engine, input, &root, path, name, stat),
+        None => {
+            let target = target(&engine.looker, root, path);
+            Ok(Some(Root::Directory(engine.read_root(target)?)))
+        }
+        Some((name, stat)) => {
+            Ok(read_leaf(engine, input, &root, path, name, stat)?.map(Root::Leaf))
+        }
     }
 }
 
@@ -300,56 +440,66 @@ fn read_leaf(
     }
 }
 
-/// Makes the entries of the directories that lead to the roots.
-fn grow(
-    engine: &mut Engine<'_>,
-    input: &ReadInput<'_>,
-    path: &[u8],
-    name: &[u8],
-    branch: Branch,
-) -> Result<Entry, IntakeError> {
-    if let Some(mut entry) = branch.entry {
-        entry.name = name.to_vec();
-        return Ok(entry);
+/// Looks at the directories that lead to the roots.
+fn look_above(engine: &mut Engine<'_>, input: &ReadInput<'_>, path: &[u8], branch: &mut Branch) {
+    if branch.root.is_some() {
+        return;
     }
-    let mut entries = Vec::with_capacity(branch.below.len());
-    for (name, below) in branch.below {
-        entries.push(grow(engine, input, &join(path, &name), &name, below)?);
+    for (name, below) in &mut branch.below {
+        look_above(engine, input, &join(path, name), below);
     }
     let mut remarks = Remarks::default();
-    let hand = &mut engine.hands[0];
-    let mut builder = DirBuilder::default();
-    for entry in entries {
-        builder.push(entry, &mut hand.worker)?;
-    }
-    let tree = builder.finish(&mut hand.worker)?;
     let looked = input
         .fs
         .open_root(path)
         .and_then(|dir| Ok((dir.stat_self()?, dir.attributes_self().unwrap_or_default())));
-    let meta = match looked {
+    match looked {
         Ok((stat, attributes)) => {
             engine.seen.users.insert(stat.uid);
             engine.seen.groups.insert(stat.gid);
             let around = Surroundings { volume: "", class: input.plan.class(path) };
+            let hand = &mut engine.hands[0];
             let (worker, streamer) = (&mut hand.worker, &mut hand.streamer);
-            file::meta(&stat, attributes, around, worker, streamer, &mut remarks)
-                .unwrap_or_else(|_| plain_dir())
+            branch.meta =
+                file::meta(&stat, attributes, around, worker, streamer, &mut remarks).ok();
         }
         Err(error) => {
             let said = format!("cannot be looked at: {error}");
             engine.seen.problems.push((path.to_vec(), said));
-            plain_dir()
         }
-    };
+    }
     for problem in remarks.problems {
         engine.seen.problems.push((path.to_vec(), problem));
     }
+}
+
+/// Makes the entries of the directories that lead to the roots. One that could not be read has none.
+fn grow(engine: &mut Engine<'_>, name: &[u8], branch: Branch) -> Result<Entry, IntakeError> {
+    let mut builder = DirBuilder::default();
+    for (name, below) in branch.below {
+        let entry = match below.root {
+            None => Some(grow(engine, &name, below)?),
+            Some(root) => root_entry(engine, &name, root),
+        };
+        if let Some(entry) = entry {
+            builder.push(entry, &mut engine.hands[0].worker)?;
+        }
+    }
+    let tree = builder.finish(&mut engine.hands[0].worker)?;
+    let meta = branch.meta.unwrap_or_else(plain_dir);
     Ok(Entry { name: name.to_vec(), meta, node: Node::Dir { tree, partial: true } })
 }
 
-fn plain_dir() -> crate::format::tree::Meta {
-    crate::format::tree::Meta {
+fn root_entry(engine: &mut Engine<'_>, name: &[u8], root: Root) -> Option<Entry> {
+    let entry = match root {
+        Root::Directory(place) => engine.root_entry(place)?,
+        Root::Leaf(entry) => entry,
+    };
+    Some(Entry { name: name.to_vec(), ..entry })
+}
+
+fn plain_dir() -> Meta {
+    Meta {
         mode: 0o755,
         uid: 0,
         gid: 0,
@@ -383,9 +533,10 @@ pub fn look_again_at(
     if roots.is_empty() {
         return Ok(result);
     }
-    let looker = Looker { syncs: false, ..looker(input) };
+    let threads = Threads::of(input);
+    let looker = Looker { syncs: false, far: threads.far, ..looker(input) };
     let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(input.threads.max(1))
+        .num_threads(threads.look)
         .build()
         .map_err(IntakeError::Threads)?;
     let namer = input.reader.repository().namer();

@@ -4,10 +4,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use super::digest::Digest;
 use super::engine::IntakeError;
 use super::first::DirNo;
-pub use super::first::FirstLook;
-use super::scan::{Listing, LookError, Looker, Target, short};
+pub use super::first::{FirstLook, Inodes};
+use super::scan::{Listing, LookError, Looker, Seen, Target, short};
 use crate::base::path::join;
 use crate::host::fanotify::DirtySet;
 use crate::host::fs::{InodeKind, SourceFs};
@@ -173,13 +174,16 @@ impl<'a> Again<'a> {
         if then.any(|no| dir(no).exact == listing.exact) {
             return;
         }
-        let shorts = &dir(any).shorts;
+        let as_then = |(seen, digest): &(&Seen, &Digest)| {
+            let mut then = self.first.names_of(seen.stat.dev, seen.stat.ino);
+            then.any(|known| known == (any, short(digest)))
+        };
         let each = listing.seen.iter().zip(&listing.all);
         let mut changed: Vec<Vec<u8>> = each
-            .filter(|(_, digest)| shorts.binary_search(&short(digest)).is_err())
+            .filter(|one| !as_then(one))
             .map(|(seen, _)| target.trail.path_of(&seen.name))
             .collect();
-        if changed.is_empty() || listing.seen.len() < shorts.len() {
+        if changed.is_empty() || listing.seen.len() < dir(any).names as usize {
             changed.push(target.trail.path());
         }
         self.add(changed);

@@ -12,6 +12,8 @@ mod file;
 mod first;
 pub mod forest;
 pub mod look;
+pub mod manners;
+mod names;
 pub mod plan;
 mod scan;
 mod stream;

@@ -6,8 +6,12 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rayon::prelude::*;
+
 use super::digest::{self, Digest};
 use super::file::contents;
+use super::first::Noted;
+use super::manners::Manners;
 use super::plan::ReadPlan;
 use super::trail::Trail;
 use crate::base::limits;
@@ -15,7 +19,7 @@ use crate::base::path::join;
 use crate::base::time::Timestamp;
 use crate::format::segment::{ChunkKey, chunk_key};
 use crate::format::tree::Entry;
-use crate::host::fs::{Attributes, InodeKind, SourceDir, SourceFs, Stat, Volume};
+use crate::host::fs::{Attributes, InodeKind, RawName, SourceDir, SourceFs, Stat, Volume};
 use crate::host::process::Device;
 use crate::store::accelerator::{DirRecord, Generation};
 use crate::store::reader::{ReadError, Reader};
@@ -52,7 +56,7 @@ pub(super) struct Base {
 
 impl Base {
     /// The target for a name of the directory.
-    pub(super) fn below(&self, seen: &Seen, trail: Arc<Trail>, volume: &Arc<Mounted>) -> Target {
+    pub(super) fn below(&self, seen: &Seen, trail: Trail, volume: &Arc<Mounted>) -> Target {
         Target {
             anchor: Arc::clone(&self.anchor),
             anchor_depth: self.depth,
@@ -73,7 +77,7 @@ pub(super) struct Target {
     /// ... its depth ...
     pub(super) anchor_depth: usize,
     /// ... and the way from the top; that of the anchor for the anchor itself.
-    pub(super) trail: Arc<Trail>,
+    pub(super) trail: Trail,
     /// Its file system, where it is that of the directory above.
     pub(super) volume: Arc<Mounted>,
     /// What its directory said of it; `None` for a root, and where that was not looked at.
@@ -123,12 +127,16 @@ pub(super) struct Looker<'a> {
     pub(super) synced: Timestamp,
     /// Whether the time for reading is over.
     pub(super) over: &'a (dyn Fn() -> bool + Sync),
+    /// How it gives way to others.
+    pub(super) manners: Option<&'a Manners>,
     /// Anchors that are open: directories kept for those below them, so that each is one name away.
     pub(super) anchors: Arc<AtomicUsize>,
     /// How many there may be; beyond that a way of several names leads from one of them.
     pub(super) anchors_max: usize,
     /// Write back what is dirty on mounts that are met on the way.
     pub(super) syncs: bool,
+    /// Names of one directory are looked at by several threads: each answer comes from far away.
+    pub(super) far: bool,
     /// Inodes that the kernel told of: they are read again whatever their times say, for a store
     /// through a mapping moves none on tmpfs.
     pub(super) touched: Option<&'a HashSet<(Device, u64)>>,
@@ -159,6 +167,8 @@ pub(super) struct Listing {
     /// Files, special ones included, and bytes of regular ones.
     pub(super) files: u64,
     pub(super) bytes: u64,
+    /// A file has other bytes than its size says.
+    pub(super) sparse: bool,
     pub(super) problems: Vec<(Vec<u8>, String)>,
     pub(super) mounts: Vec<(Vec<u8>, String, bool)>,
     pub(super) left_out: Vec<Vec<u8>>,
@@ -179,7 +189,8 @@ pub(super) struct Look {
     /// The listing is that of the record, which is believed: no file is to be read, and only
     /// sub-directories are left in it.
     pub(super) unchanged: bool,
-    pub(super) inodes: Vec<(Device, u64)>,
+    /// What is noted of each name.
+    pub(super) noted: Vec<Noted>,
     /// One of its inodes has names elsewhere, too.
     pub(super) linked: bool,
     pub(super) owners: Vec<(u32, u32)>,
@@ -310,7 +321,7 @@ impl Looker<'_> {
         Ok(Look {
             unchanged: record.as_ref().is_some_and(same)
                 && !listing.seen.iter().any(|seen| self.is_touched(&seen.stat)),
-            inodes: listing.seen.iter().map(|s| (s.stat.dev, s.stat.ino)).collect(),
+            noted: noted(&listing),
             linked: listing.seen.iter().any(is_linked),
             listing,
             base,
@@ -336,6 +347,7 @@ impl Looker<'_> {
             seen: Vec::with_capacity(names.len()),
             files: 0,
             bytes: 0,
+            sparse: false,
             problems: Vec::new(),
             mounts: Vec::new(),
             left_out: Vec::new(),
@@ -347,8 +359,10 @@ impl Looker<'_> {
             listing.problems.push((join(&path, &twice[0].name), said));
         }
         names.dedup_by(|a, b| a.name == b.name);
+        let mut far = self.stat_all(&*dir, &names).into_iter();
         for raw in names {
             if raw.name.len() > limits::NAME_MAX {
+                far.next();
                 let said = format!(
                     "its name has {} bytes, and {} can be kept",
                     raw.name.len(),
@@ -357,7 +371,11 @@ impl Looker<'_> {
                 listing.problems.push((join(&path, &raw.name), said));
                 continue;
             }
-            match dir.stat(&raw.name) {
+            let stat = match far.next() {
+                Some(stat) => stat,
+                None => dir.stat(&raw.name),
+            };
+            match stat {
                 Ok(stat) => self.note(&mut listing, target, raw.name, stat, ask),
                 Err(e) => {
                     let path = join(&path, &raw.name);
@@ -368,8 +386,18 @@ impl Looker<'_> {
             }
         }
         let namer = self.reader.repository().namer();
-        listing.exact = digest::listing(namer, &listing.all);
+        let mut sorted = listing.all.clone();
+        sorted.sort_unstable();
+        listing.exact = digest::listing(namer, &sorted);
         Ok((dir, listing))
+    }
+
+    /// Looks at all names of a directory at once, where each answer comes from far away; else at none.
+    fn stat_all(&self, dir: &dyn SourceDir, names: &[RawName]) -> Vec<io::Result<Stat>> {
+        if !self.far {
+            return Vec::new();
+        }
+        names.par_iter().map(|raw| dir.stat(&raw.name)).collect()
     }
 
     fn note(&self, listing: &mut Listing, target: &Target, name: Vec<u8>, stat: Stat, ask: bool) {
@@ -385,7 +413,9 @@ impl Looker<'_> {
         }
         if !is_dir {
             listing.files += 1;
-            listing.bytes += if stat.kind == InodeKind::File { data_bytes(&stat) } else { 0 };
+            let bytes = data_bytes(&stat);
+            listing.bytes += if stat.kind == InodeKind::File { bytes } else { 0 };
+            listing.sparse |= bytes != stat.size;
         }
         if !is_dir && stat.dev != listing.stat.dev {
             let path = target.trail.path_of(&name);
@@ -475,8 +505,13 @@ fn is_linked(seen: &Seen) -> bool {
     seen.stat.nlink > 1 && seen.stat.kind != InodeKind::Dir
 }
 
+fn noted(listing: &Listing) -> Vec<Noted> {
+    let each = listing.seen.iter().zip(&listing.all);
+    each.map(|(seen, digest)| (seen.stat.dev, seen.stat.ino, short(digest))).collect()
+}
+
 /// Bytes of a file's data, as far as its inode tells.
-fn data_bytes(stat: &Stat) -> u64 {
+pub(super) fn data_bytes(stat: &Stat) -> u64 {
     let holes = stat.size > 1 << 20 && stat.allocated < stat.size;
     if holes { stat.allocated } else { stat.size }
 }

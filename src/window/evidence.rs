@@ -1,6 +1,7 @@
 //! How what was seen becomes evidence: the rules of each check, without any I/O of their own.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::observe::{Observer, Trees};
 use super::sqlite::SqliteGroup;
@@ -100,6 +101,8 @@ pub(super) struct Look {
     pub(super) scope: String,
     /// What is worth saying beside.
     notes: Vec<String>,
+    /// Processes that were looked at, and how long that took; of another node that is not known.
+    looked: (usize, Duration),
 }
 
 /// Scans the trees' users and judges what they do. A bare reader breaks the check too where nothing
@@ -115,6 +118,7 @@ pub(super) fn look(observer: &dyn Observer, trees: &Trees<'_>, rules: &Rules) ->
                 blind: Some(format!("processes cannot be listed: {error}")),
                 scope: "none".into(),
                 notes: Vec::new(),
+                looked: (0, Duration::ZERO),
             });
         }
     };
@@ -147,7 +151,8 @@ fn judge(observer: &dyn Observer, found: &ScanResult, rules: &Rules) -> Look {
         ));
     }
     let (blind, scope) = sight(&found.scope);
-    Look { breaking, writing, tolerated, blind, scope, notes }
+    let looked = (found.scope.processes_seen, found.scope.took);
+    Look { breaking, writing, tolerated, blind, scope, notes, looked }
 }
 
 /// Why processes may have escaped a scan, and how far it saw. The first process cannot be looked at
@@ -238,6 +243,11 @@ pub(super) fn processes(
     }
     for note in &after.notes {
         detail.push_str(&format!("; {note}"));
+    }
+    let (count, last) = after.looked;
+    if !last.is_zero() {
+        let (first, last) = (before.looked.1.as_millis(), last.as_millis());
+        detail.push_str(&format!("; {count} processes looked at in {first} and {last} ms"));
     }
     // The rules by which it was judged belong to the judgement.
     if !rules.allow.is_empty() {

@@ -5,6 +5,7 @@ pub mod before;
 pub mod evidence;
 pub mod frozen;
 pub mod guard;
+mod health;
 pub mod intent;
 mod nodes;
 pub mod observe;
@@ -14,6 +15,7 @@ mod running;
 pub mod site_lock;
 pub mod sqlite;
 pub mod start;
+mod timings;
 
 /// An error and what lies below it, for a person.
 fn chain(error: &dyn std::error::Error) -> String {

@@ -59,11 +59,13 @@ use super::start::ask;
 use crate::base::time::human_duration;
 use crate::format::manifest::{Evidence, WindowRecord};
 use crate::host::clock::Clock;
+use crate::host::health::Health;
 use crate::host::service::{Precaution, Service, ServiceError, ServiceState};
 use crate::host::signal::Interrupt;
 
 mod errors;
 mod frozen;
+mod quiet;
 mod ready;
 mod stopped;
 #[cfg(test)]
@@ -73,6 +75,7 @@ pub(super) use ready::disarm_nodes;
 
 pub use errors::{AbortReason, Aborted, ArmError};
 pub use frozen::{Gathered, Judged, Thawed, Vouched};
+pub use quiet::Due;
 
 /// Whether a window stops anything.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -127,6 +130,8 @@ pub struct Plan {
     pub max_downtime: Duration,
     /// Time for processes to leave the tree after the stop.
     pub wait_quiet: Duration,
+    /// What is asked whether the services are well, once they were started.
+    pub health: Option<Arc<dyn Health>>,
     /// What the operator said about evidence.
     pub rules: Rules,
 }
@@ -188,6 +193,8 @@ pub struct Restarted {
     pub evidence: Vec<Evidence>,
     /// What ran before and does not now.
     pub not_running: Vec<NotRunning>,
+    /// Why a service that runs is not well, where that was asked.
+    pub unwell: Option<String>,
     /// What a person should know.
     pub warnings: Vec<String>,
 }
@@ -345,36 +352,6 @@ impl Armed {
     }
 }
 
-impl Stopped {
-    /// Waits for processes to leave the trees and the services' control groups, for at most the
-    /// plan's `wait_quiet`. What is still there afterwards goes into the evidence.
-    ///
-    /// # Errors
-    /// [`Aborted`] by a signal.
-    pub fn quiesce(self, trees: &Trees<'_>) -> Result<Quiescent, Aborted> {
-        const LONGEST: Duration = Duration::from_secs(1);
-        let core = self.core;
-        let clock = &*core.context.clock;
-        let began = clock.monotonic();
-        let mut pause = Duration::from_millis(25);
-        loop {
-            if core.context.interrupt.is_set() {
-                return Err(give_up(core, AbortReason::Interrupted));
-            }
-            let before = core.everywhere().look(trees);
-            let waited = clock.monotonic().saturating_sub(began);
-            let mut left = core.plan.wait_quiet.saturating_sub(waited);
-            left = left.min(core.time_left().unwrap_or(Duration::MAX));
-            let quiet = before.breaking().next().is_none() && core.groups_are_empty();
-            if quiet || left.is_zero() {
-                return Ok(Quiescent { core, before });
-            }
-            clock.sleep(pause.min(left));
-            pause = (pause * 2).min(LONGEST);
-        }
-    }
-}
-
 impl Quiescent {
     /// Who still uses the trees, for a person; empty where nobody does.
     #[must_use]
@@ -382,11 +359,9 @@ impl Quiescent {
         self.before.breaking().cloned().collect()
     }
 
-    /// Whether the services are due again: a reader should end here, and say that it did not read
-    /// everything.
-    #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.core.is_over()
+    /// Everything that is read in the window was read.
+    pub fn done_reading(&self) {
+        self.core.marks.read.get_or_init(|| self.core.context.clock.monotonic());
     }
 
     /// Looks a second time, and judges.
@@ -394,6 +369,7 @@ impl Quiescent {
     /// # Errors
     /// [`Aborted`] by a signal.
     pub fn prove_unmoved(self, second: &SecondLook, trees: &Trees<'_>) -> Result<Proven, Aborted> {
+        self.done_reading();
         let Self { mut core, before } = self;
         if core.context.interrupt.is_set() {
             return Err(give_up(core, AbortReason::Interrupted));
@@ -404,28 +380,12 @@ impl Quiescent {
         all.extend(evidence::sources(&second.sources, &node));
         let held = all.iter().all(|one| one.held);
         core.evidence = all;
+        core.marks.proven.get_or_init(|| core.context.clock.monotonic());
         Ok(if held {
             Proven::Undisturbed(Undisturbed { core })
         } else {
             Proven::Disturbed(Disturbed { core })
         })
-    }
-}
-
-impl Core {
-    /// What is seen at the end of a window, but for what was read.
-    fn gathered(&self, before: &Looks, second: &SecondLook, trees: &Trees<'_>) -> Vec<Evidence> {
-        let observer = &*self.context.observer;
-        let after = self.everywhere().look(trees);
-        let asserted = self.plan.rules.asserts("sqlite-settled");
-        // Locks are listed by pid namespace too, and need no privilege to be seen.
-        let sees_host = after.local_scope().starts_with("host");
-        let blind = (!sees_host).then_some("locks of other pid namespaces are out of sight");
-        let scope = if sees_host { "host" } else { "pid namespace" };
-        let mut all = self.stopped_evidence();
-        all.extend(self.everywhere().judge(before, &after, trees, second.is_by_events()));
-        all.extend(sqlite::settled(&second.sqlite, observer, blind, scope, asserted));
-        all
     }
 }
 

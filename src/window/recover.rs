@@ -15,7 +15,7 @@ use super::start::{Before, Started, start};
 use crate::base::time::Timestamp;
 use crate::host::clock::Clock;
 use crate::host::commands::{CommandService, Commands};
-use crate::host::node::{Node, NodeAddress, NotANode, Ssh};
+use crate::host::node::{Node, NodeAddress, NotANode, Ssh, socket_places};
 use crate::host::service::{Service, ServiceError};
 use crate::host::signal::Interrupt;
 use crate::host::systemd::Systemd;
@@ -129,7 +129,8 @@ pub fn service_of(
                 .node
                 .parse()
                 .map_err(|error: NotANode| ServiceError::Node(error.to_string()))?;
-            let ssh = Arc::new(Ssh::new(CONNECT));
+            // One handshake and not one for each question: the service is down meanwhile.
+            let ssh = Arc::new(Ssh::new(CONNECT).sharing(&socket_places()).eager());
             let node = Node::at(address, &ssh, *sudo, Arc::clone(clock));
             let systemd = Systemd::on(node, unit)?;
             if let Some(group) = &service.cgroup {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::chain;
 use super::guard::Standing;
+use super::health;
 use super::intent::{Intent, IntentError, IntentService, IntentStore, Phase, Prior, ServiceKind};
 use super::nodes::{Everywhere, NodeClock, at_once, by_node};
 use super::phases::{
@@ -15,6 +16,7 @@ use super::phases::{
 };
 use super::site_lock::{SiteLock, StopLock};
 use super::start::{Before, Started, ask, start, wait_for};
+use super::timings::Marks;
 use crate::base::time::Timestamp;
 use crate::format::manifest::{Evidence, How, NodeRecord, WindowRecord};
 use crate::host::run::RunError;
@@ -162,6 +164,8 @@ pub(super) struct Core {
     pub(super) clocks: Vec<NodeClock>,
     /// When the first stop was asked for.
     began: Option<(Timestamp, Duration)>,
+    /// When its parts ended.
+    pub(super) marks: Marks,
     /// When everything was ready for it: the longest downtime counts from here.
     armed_at: Duration,
     closed: bool,
@@ -186,6 +190,7 @@ impl Core {
             evidence: Vec::new(),
             clocks: Vec::new(),
             began: None,
+            marks: Marks::default(),
             intent,
             guard,
             closed: false,
@@ -204,11 +209,15 @@ impl Core {
         &self.context.store
     }
 
+    /// When the services are due, by the monotonic clock; `None` where none was stopped.
+    pub(super) fn due(&self) -> Option<Duration> {
+        self.began?;
+        Some(self.armed_at.saturating_add(self.plan.max_downtime))
+    }
+
     /// Time until the services are due; `None` where none was stopped.
     pub(super) fn time_left(&self) -> Option<Duration> {
-        self.began?;
-        let due = self.armed_at.saturating_add(self.plan.max_downtime);
-        Some(due.saturating_sub(self.context.clock.monotonic()))
+        Some(self.due()?.saturating_sub(self.context.clock.monotonic()))
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -243,6 +252,7 @@ impl Core {
             None => act(),
             Some(lock) => lock.inherited(act).map_err(AbortReason::Lock)?,
         };
+        self.marks.stopped.get_or_init(|| clock.monotonic());
         stopped.into_iter().collect()
     }
 
@@ -298,8 +308,20 @@ impl Core {
             }),
             nodes,
             frozen: Vec::new(),
+            phases: self
+                .began
+                .zip(ended)
+                .and_then(|((_, from), (_, to))| self.marks.phases(from, to)),
         };
-        Restarted { record, evidence, not_running, warnings }
+        let unwell = ended.and_then(|_| self.ask_health(&mut evidence));
+        Restarted { record, evidence, not_running, unwell, warnings }
+    }
+
+    /// Asks whether what was started is well. The window is closed: nobody waits for the answer but
+    /// this run.
+    fn ask_health(&self, evidence: &mut [Evidence]) -> Option<String> {
+        let health = self.plan.health.as_ref().filter(|_| !self.context.interrupt.is_set())?;
+        health::look(&**health, self.plan.start_timeout, &self.context, evidence)
     }
 
     /// Starts what was asked to stop: the services of a node in reverse, all nodes at once. What

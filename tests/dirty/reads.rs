@@ -103,6 +103,7 @@ impl Reads {
     ) -> ReadInput<'a> {
         ReadInput {
             fs: &LinuxFs,
+            manners: None,
             plan: &self.plan,
             reader,
             writer,
@@ -114,7 +115,6 @@ impl Reads {
             over: &|| false,
             interrupt,
             progress: &Silent,
-            tops: forest::Tops::Joined(&[]),
         }
     }
 
@@ -137,7 +137,17 @@ impl Reads {
         let interrupt = Interrupt::manual();
         forest::sync(&LinuxFs, &self.plan);
         let input = self.input(&self.reader, &self.writer, &interrupt);
-        let forest = forest::read_dirty(&input, pre, &changes).unwrap();
+        let forest = match self.count % 2 {
+            0 => forest::read_dirty(&input, pre, &changes).unwrap(),
+            // As in a window, where building waits.
+            _ => {
+                let unbuilt = forest::read_dirty_only(&input, pre, &changes).unwrap();
+                let told = unbuilt.problems().len();
+                let forest = unbuilt.build().unwrap();
+                assert_eq!(told, forest.seen.problems.len(), "{what}: building told of more");
+                forest
+            }
+        };
         self.writer.publish().unwrap();
         self.compare(&forest, what);
         self.pre = Some(PreRead::of(forest.first_look));

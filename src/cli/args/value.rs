@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
+use crate::base::size::parse_size;
 use crate::host::node::{NodeAddress, NotANode};
 
 /// Digits that a prefix of an id must have at least.
@@ -105,6 +106,19 @@ pub fn parse_percent(text: &str) -> Result<Percent, String> {
     match whole.checked_mul(100).and_then(|w| w.checked_add(part)) {
         Some(hundredths @ 1..=10_000) => Ok(Percent { hundredths }),
         _ => Err(wrong()),
+    }
+}
+
+/// Reads bytes a second: a size, with or without `/s`.
+///
+/// # Errors
+/// A sentence that says what a rate looks like.
+pub fn parse_rate(text: &str) -> Result<u64, String> {
+    let trimmed = text.trim();
+    let size = trimmed.strip_suffix("/s").unwrap_or(trimmed);
+    match parse_size(size).map_err(|error| error.to_string())? {
+        0 => Err("a rate of 0 would never end".to_owned()),
+        rate => Ok(rate),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `snapshot`
 
+mod announce;
 mod freeze;
 mod shown;
 
@@ -7,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::path::printable;
-use crate::cli::args::{PrecopyMode, SnapshotArgs};
+use crate::cli::args::{NiceMode, PrecopyMode, SnapshotArgs};
 use crate::cli::commands::guard;
-use crate::cli::config::Precopy;
+use crate::cli::config::{Nice, Precopy};
 use crate::cli::exit::{CliError, Exit, Kind};
 use crate::cli::fault;
 use crate::cli::global::{Context, volatile};
@@ -17,10 +18,12 @@ use crate::cli::service::{self, Chosen, Nodes};
 use crate::cli::wanted;
 use crate::format::control::HexBytes;
 use crate::format::manifest::{RecordKind, SourceRecord};
+use crate::host::health::{Health, HealthUrl};
 use crate::host::node::Node;
 use crate::host::signal::Interrupt;
 use crate::host::users::SystemOwners;
 use crate::intake::forest::IntakeError;
+use crate::intake::manners::Manners;
 use crate::ops::snapshot::{CommitFault, SnapshotError, SnapshotInput, SnapshotReport, snapshot};
 use crate::ops::sources::{NodeFiles, SourcesInput, Wanted, connect_version};
 use crate::ops::window;
@@ -28,6 +31,7 @@ use crate::store::writer::WriteError;
 use crate::window::evidence::Rules;
 use crate::window::phases::{AbortReason, Aborted, ArmError, Mode, Plan};
 use crate::window::site_lock::LockError;
+use announce::Announce;
 
 /// Threads that look and read, at most: more do not help a disk.
 const THREADS_MAX: usize = 8;
@@ -83,6 +87,7 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
     let session = context.session()?;
     let guards = guard::outside(&state_dir, &context.clock);
     let owners = SystemOwners::default();
+    let announce = Announce::chosen(context, args, &wanted.site);
     let given = SnapshotInput {
         window,
         plan,
@@ -99,16 +104,22 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
         min_free: context.loaded.config.repository.min_free,
         state_dir,
         threads: std::thread::available_parallelism().map_or(2, usize::from).min(THREADS_MAX),
+        manners: manners(context, args),
+        before_reading: &|| announce.begins(),
         owners: &owners,
         clock: Arc::clone(&context.clock),
         interrupt,
         guards,
         progress: &*context.progress,
     };
-    let report = snapshot(session, &given).map_err(|error| failed_in(context, &error))?;
+    let done = snapshot(session, &given);
     context.progress.finish();
-    let shown = shown::report(context, &report);
-    exit_of(context, &report, shown)
+    let ended = match &done {
+        Ok(report) => exit_of(context, report, shown::report(context, report)),
+        Err(error) => Err(failed_in(context, error)),
+    };
+    announce.ends(done.as_ref().ok(), &ended);
+    ended
 }
 
 /// The exit code of a result. One that could not be shown hides neither a capture nor a service that
@@ -119,7 +130,7 @@ fn exit_of(
     shown: Result<(), CliError>,
 ) -> Result<Exit, CliError> {
     let mut exit = Exit::Ok;
-    if report.body.problems_total > 0 {
+    if report.body.problems_total > 0 || report.unwell.is_some() {
         exit = exit.and(Exit::Problems);
     }
     if report.body.kind == RecordKind::Capture {
@@ -157,6 +168,30 @@ fn refuse(against: &[String], args: &SnapshotArgs) -> Result<(), CliError> {
     }
     let hint = "--allow-capture keeps what can be kept, as a capture that is never restorable";
     Err(CliError::new(Kind::Refused, against.join("; ")).hint(hint))
+}
+
+/// How reading gives way to others while the service lives.
+fn manners(context: &Context, args: &SnapshotArgs) -> Manners {
+    let (typed, config) = (&args.neighbour, &context.loaded.config.window);
+    let nice = match typed.nice {
+        Some(mode) => mode == NiceMode::Auto,
+        None => config.nice == Nice::Auto,
+    };
+    let mut manners = Manners::none(Arc::clone(&context.clock));
+    if nice {
+        manners = manners.giving_way();
+    }
+    match typed.max_read_rate.or(config.max_read_rate) {
+        Some(rate) => manners.at_most(rate),
+        None => manners,
+    }
+}
+
+/// What is asked after the start, where that is configured.
+fn health(context: &Context) -> Result<Option<Arc<dyn Health>>, CliError> {
+    let Some(url) = &context.loaded.config.service.health_url else { return Ok(None) };
+    let asked = HealthUrl::new(url).map_err(|error| CliError::from_error(Kind::Config, &error))?;
+    Ok(Some(Arc::new(asked)))
 }
 
 fn precopies(context: &Context, args: &SnapshotArgs) -> bool {
@@ -223,6 +258,7 @@ fn plan_window(
         start_timeout: config.service.stop_timeout.max(START_TIMEOUT),
         max_downtime: args.service.max_downtime.unwrap_or(config.service.max_downtime),
         wait_quiet: args.service.wait_quiet.unwrap_or(usual),
+        health: if mode.stops() { health(context)? } else { None },
         rules: Rules {
             asserts: config.evidence.assert.clone(),
             allow: config.evidence.allow.iter().map(Into::into).collect(),
@@ -312,10 +348,10 @@ fn failed(error: &SnapshotError) -> CliError {
         SnapshotError::Intent(intent) => fault::intent(intent),
         SnapshotError::Commit { source, not_running } => {
             let mut shown = match &**source {
-                CommitFault::Read(IntakeError::Interrupted) => {
+                CommitFault::Build(IntakeError::Interrupted) => {
                     CliError::from_error(Kind::Interrupted, error)
                 }
-                CommitFault::Read(_) | CommitFault::Write(_) | CommitFault::Commit(_) => {
+                CommitFault::Write(_) | CommitFault::Build(_) | CommitFault::Commit(_) => {
                     CliError::from_error(Kind::Failed, error)
                 }
             };

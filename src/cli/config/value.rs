@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, Error};
 
-use super::super::args::{Percent, parse_percent};
+use super::super::args::{Percent, parse_percent, parse_rate};
 use crate::base::size::parse_size;
 use crate::base::time::parse_duration;
 
@@ -36,10 +36,7 @@ pub(super) fn size<'de, D: Deserializer<'de>>(d: D) -> Result<u64, D::Error> {
 /// Bytes a second: a size, with or without `/s`; empty for no limit.
 pub(super) fn rate<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u64>, D::Error> {
     let Some(text) = text(d)? else { return Ok(None) };
-    match parse_size(text.trim().trim_end_matches("/s")).map_err(D::Error::custom)? {
-        0 => Err(D::Error::custom("a rate of 0 would never end (leave it empty for no limit)")),
-        rate => Ok(Some(rate)),
-    }
+    parse_rate(&text).map(Some).map_err(D::Error::custom)
 }
 
 pub(super) fn duration<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {

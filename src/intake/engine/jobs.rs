@@ -9,11 +9,14 @@ use crate::format::tree::{Entry, Node};
 use crate::host::fs::{InodeKind, SourceDir, Stat};
 use crate::intake::digest::Digest;
 use crate::intake::file::{self, FileError, Remarks, Surroundings};
+use crate::intake::manners::Manners;
 use crate::intake::scan::time_is_over;
 use crate::store::writer::WriteError;
 
 /// Files of a run of neighbours that one thread reads.
 const RUN_FILES: usize = 512;
+/// Runs of each thread, where there are few files: none waits for the last one.
+const RUNS_EACH: usize = 8;
 /// Bytes of such a run.
 const RUN_BYTES: u64 = 16 << 20;
 /// Hard-linked inodes whose content is remembered, so that they are read once.
@@ -36,6 +39,8 @@ pub(super) struct Done {
     pub(super) path: Vec<u8>,
     pub(super) had: bool,
     pub(super) bytes: u64,
+    /// Its size when its directory was looked at.
+    pub(super) size: u64,
     pub(super) database: bool,
     pub(super) digest: Digest,
     pub(super) result: Result<Box<Entry>, FileError>,
@@ -82,7 +87,8 @@ impl Engine<'_> {
             jobs.sort_by(|a, b| a.key.cmp(&b.key));
         }
         let mut hands = std::mem::take(&mut self.hands);
-        let runs = runs(&jobs);
+        let files = (jobs.len() / hands.len().max(1) / RUNS_EACH).clamp(1, RUN_FILES);
+        let runs = runs(&jobs, if self.sort { RUN_FILES } else { files });
         let next = AtomicUsize::new(0);
         let this = &*self;
         let read: Vec<Result<Vec<Done>, WriteError>> = std::thread::scope(|scope| {
@@ -127,6 +133,9 @@ impl Engine<'_> {
     ) -> Result<Vec<Done>, WriteError> {
         let mut dirs: HashMap<usize, Box<dyn SourceDir>> = HashMap::new();
         let mut all = Vec::new();
+        if self.looker.manners.is_some_and(Manners::is_idle) {
+            Manners::idle_thread();
+        }
         while let Some(run) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
             for job in &jobs[run.clone()] {
                 if self.interrupt.is_set() {
@@ -166,6 +175,7 @@ impl Engine<'_> {
             path: job.path.clone(),
             had: job.had,
             bytes,
+            size: job.stat.size,
             database: database && job.stat.kind == InodeKind::File,
             digest: self.digest_of(job.node, job.name(), job),
             // On the heap, because it moves twice, and tens of thousands wait side by side.
@@ -194,7 +204,7 @@ impl Engine<'_> {
             }
         }
         if !dirs.contains_key(&job.node) {
-            if dirs.len() > self.looker.anchors_max / self.pool.current_num_threads().max(1) {
+            if dirs.len() > self.looker.anchors_max / self.readers.max(1) {
                 dirs.clear();
             }
             dirs.insert(job.node, self.open_again(job.node)?);
@@ -234,11 +244,11 @@ impl Engine<'_> {
 }
 
 /// Neighbours that one thread reads, so that what is alike comes into one block.
-fn runs(jobs: &[Job]) -> Vec<std::ops::Range<usize>> {
+fn runs(jobs: &[Job], files: usize) -> Vec<std::ops::Range<usize>> {
     let mut out = Vec::new();
     let (mut from, mut bytes) = (0, 0u64);
     for (at, job) in jobs.iter().enumerate() {
-        if at - from >= RUN_FILES || (bytes > 0 && bytes + job.stat.size > RUN_BYTES) {
+        if at - from >= files || (bytes > 0 && bytes + job.stat.size > RUN_BYTES) {
             out.push(from..at);
             (from, bytes) = (at, 0);
         }

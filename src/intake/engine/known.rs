@@ -9,13 +9,14 @@ use crate::host::fs::{InodeKind, Stat};
 use crate::intake::digest;
 use crate::intake::dirty::{Fate, Fates, Kids};
 use crate::intake::first::{DirNo, DirSeen, FirstLook, Group, NOBODY};
+use crate::intake::names::Renewed;
 use crate::intake::scan::{Look, Target, short};
 use crate::store::accelerator::DirRecord;
 
 /// An earlier read, and what becomes of its directories.
 pub(in crate::intake) struct Before {
     kids: Kids,
-    fates: Fates,
+    pub(super) fates: Fates,
     reached: Vec<Reached>,
     /// Directories that stay with all below them.
     kept: Vec<DirNo>,
@@ -65,7 +66,8 @@ impl Engine<'_> {
             let seen = &self.first_look.dirs[kid as usize];
             let fate = before.fates.get(kid);
             let digest = digest::entry(namer, volume, name, stat);
-            let same = above.shorts.binary_search(&short(&digest)).is_ok();
+            let then = (no, short(&digest));
+            let same = self.first_look.names_of(stat.dev, stat.ino).any(|known| known == then);
             let known =
                 (seen.dev, seen.ino) == (stat.dev, stat.ino) && (same || fate == Fate::Look);
             known.then_some((kid, fate))
@@ -103,45 +105,63 @@ impl Engine<'_> {
         let mut waiting = vec![first];
         while let Some(node) = waiting.pop() {
             let record = self.record_to_pass(node)?;
-            let (Some(before), Some(no), Some(record)) =
-                (&mut self.before, self.nodes.get(node).known, record)
-            else {
+            let (Some(no), Some(record)) = (self.nodes.get(node).known, record) else {
                 below.push(node);
                 continue;
             };
-            let target = self.nodes.get(node).target.clone();
-            let mut slots = Vec::new();
-            let mut pending = 0;
-            for &kid in before.kids.below(no) {
-                let seen = &self.first_look.dirs[kid as usize];
-                let fate = before.fates.get(kid);
-                let state = if fate == Fate::Clean {
-                    before.kept.push(kid);
-                    SlotState::Tree(seen.tree)
-                } else {
-                    let child = self.nodes.add(Some((node, slots.len())), below_of(&target, seen));
-                    self.nodes.get_mut(child).known = Some(kid);
-                    if fate == Fate::Above {
-                        waiting.push(child)
-                    } else {
-                        below.push(child)
-                    }
-                    pending += 1;
-                    SlotState::Waiting(None)
-                };
-                slots.push(Slot { name: seen.name.to_vec(), state });
-            }
-            before.reached[no as usize] = Reached::Kept;
             let state = self.nodes.get_mut(node);
-            state.number = Some(no);
             state.listing = record.listing;
             state.entries = record.entries.clone();
             state.record = Some(record);
-            state.unchanged = true;
-            state.slots = slots;
-            state.pending = pending;
+            self.stays(node, no, &[], (&mut waiting, below));
         }
         Ok(())
+    }
+
+    /// A directory stays but for some of its files and what is below it: its slots. Where more is to
+    /// be passed or opened, it is added to the two lists.
+    pub(super) fn stays(
+        &mut self,
+        node: usize,
+        no: DirNo,
+        files: &[Renewed],
+        (passed, below): (&mut Vec<usize>, &mut Vec<usize>),
+    ) {
+        let Some(before) = &mut self.before else { return };
+        let target = self.nodes.get(node).target.clone();
+        let mut files = files.iter().map(|file| file.name.as_slice()).peekable();
+        let mut slots: Vec<Slot> = Vec::new();
+        let file = |name: &[u8]| Slot { name: name.to_vec(), state: SlotState::Waiting(None) };
+        for &kid in before.kids.below(no) {
+            let seen = &self.first_look.dirs[kid as usize];
+            while let Some(name) = files.next_if(|name| **name < *seen.name) {
+                slots.push(file(name));
+            }
+            let fate = before.fates.get(kid);
+            let state = if fate == Fate::Clean {
+                before.kept.push(kid);
+                SlotState::Tree(seen.tree)
+            } else {
+                let child = self.nodes.add(Some((node, slots.len())), below_of(&target, seen));
+                let state = self.nodes.get_mut(child);
+                (state.known, state.by_names) = (Some(kid), fate == Fate::Names);
+                if fate == Fate::Above {
+                    passed.push(child)
+                } else {
+                    below.push(child)
+                }
+                SlotState::Waiting(None)
+            };
+            slots.push(Slot { name: seen.name.to_vec(), state });
+        }
+        slots.extend(files.map(file));
+        before.reached[no as usize] = Reached::Kept;
+        let state = self.nodes.get_mut(node);
+        state.number = Some(no);
+        state.unchanged = true;
+        let waits = |slot: &&Slot| matches!(slot.state, SlotState::Waiting(_));
+        state.pending = slots.iter().filter(waits).count();
+        state.slots = slots;
     }
 
     /// The record of a directory that can be passed, whose key is noted.
@@ -190,8 +210,6 @@ impl Engine<'_> {
             || !(listing.problems.is_empty()
                 && listing.mounts.is_empty()
                 && listing.left_out.is_empty());
-        let mut shorts: Box<[u64]> = listing.all.iter().map(short).collect();
-        shorts.sort_unstable();
         let seen = DirSeen {
             dev: listing.stat.dev,
             ino: listing.stat.ino,
@@ -199,15 +217,16 @@ impl Engine<'_> {
             name: name.into(),
             tree: None,
             exact: listing.exact,
-            shorts,
+            names: look.noted.len() as u32,
             superblock: listing.volume.volume.superblock,
             group: self.first_look.group(Group { owners: look.owners.clone(), counted }),
             files: listing.files,
             bytes: listing.bytes,
             odd,
+            sparse: listing.sparse,
             gone: false,
         };
-        let no = self.first_look.put(known, seen, &look.inodes);
+        let no = self.first_look.put(known, seen, &look.noted);
         if let (Some(before), Some(known)) = (&mut self.before, known) {
             before.reached[known as usize] = Reached::Looked;
         }
@@ -222,30 +241,42 @@ impl Engine<'_> {
         }
     }
 
-    /// The first look is done, and what was kept counts as seen.
-    pub(super) fn finish_first_look(&mut self) {
-        let Some(Before { kids, mut reached, mut kept, names, .. }) = self.before.take() else {
+    /// The bytes of a directory's files are not what the look at it counted.
+    pub(super) fn mark_uncounted(&mut self, node: usize) {
+        if let Some(no) = self.nodes.get(node).number {
+            self.first_look.dirs[no as usize].sparse = true;
+        }
+    }
+
+    /// All that is to be looked at was: names can be looked up from now on.
+    pub(in crate::intake) fn finish_first_look(&mut self) {
+        let Some(Before { kids, reached, kept, names, .. }) = &mut self.before else {
             return self.first_look.finish(0, &|_| false);
         };
         while let Some(no) = kept.pop() {
             reached[no as usize] = Reached::Kept;
             kept.extend_from_slice(kids.below(no));
         }
+        for (dir, reached) in self.first_look.dirs.iter_mut().zip(&*reached) {
+            dir.gone |= *reached == Reached::Not;
+        }
+        let stays = |no: DirNo| reached.get(no as usize) == Some(&Reached::Kept);
+        self.first_look.finish(*names, &stays);
+    }
+
+    /// What was kept counts as seen; to be asked once all trees are built.
+    pub(super) fn count_kept(&mut self) {
+        let Some(Before { reached, .. }) = self.before.take() else { return };
         let mut groups = vec![false; self.first_look.groups.len()];
-        for (dir, reached) in self.first_look.dirs.iter_mut().zip(&reached) {
-            match reached {
-                Reached::Not => dir.gone = true,
-                Reached::Looked => {}
-                Reached::Kept => {
-                    groups[dir.group as usize] = true;
-                    self.seen.dirs += 1;
-                    self.seen.files += dir.files;
-                    self.seen.bytes += dir.bytes;
-                    for at in &self.first_look.groups[dir.group as usize].counted {
-                        self.seen.counted.resize(self.looker.plan.counted.len(), 0);
-                        self.seen.counted[*at] += dir.bytes;
-                    }
-                }
+        let all = self.first_look.dirs.iter().zip(&reached);
+        for (dir, _) in all.filter(|(_, reached)| **reached == Reached::Kept) {
+            groups[dir.group as usize] = true;
+            self.seen.dirs += 1;
+            self.seen.files += dir.files;
+            self.seen.bytes += dir.bytes;
+            for at in &self.first_look.groups[dir.group as usize].counted {
+                self.seen.counted.resize(self.looker.plan.counted.len(), 0);
+                self.seen.counted[*at] += dir.bytes;
             }
         }
         for (group, _) in self.first_look.groups.iter().zip(groups).filter(|(_, used)| *used) {
@@ -254,8 +285,6 @@ impl Engine<'_> {
                 self.seen.groups.insert(*gid);
             }
         }
-        let stays = |no: DirNo| reached.get(no as usize) == Some(&Reached::Kept);
-        self.first_look.finish(names, &stays);
     }
 }
 

@@ -1,20 +1,19 @@
 //! Directories whose entries are not complete yet.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Engine, IntakeError};
 use crate::base::id::ChunkId;
 use crate::format::segment::ChunkKey;
-use crate::format::tree::{Entry, Meta, Node};
+use crate::format::tree::{Entry, Meta};
 use crate::host::fs::{Attributes, Stat};
 use crate::intake::digest::{self, Digest};
 use crate::intake::file::{self, FileError, Remarks, Surroundings};
 use crate::intake::first::DirNo;
+use crate::intake::names::Renewed;
 use crate::intake::scan::{Mounted, Target};
 use crate::store::accelerator::DirRecord;
 use crate::store::reader::ReadError;
-use crate::tree::builder::DirBuilder;
 
 /// A name in a directory that is not complete.
 pub(super) struct Slot {
@@ -46,13 +45,22 @@ pub(super) struct DirState {
     pub(super) stat: Option<Stat>,
     pub(super) key: ChunkKey,
     pub(super) record: Option<DirRecord>,
-    pub(super) attributes: Option<Attributes>,
+    /// Its own metadata, where that is not known from the directory above ...
+    pub(super) meta: Option<Meta>,
+    /// ... and whether something of it could not be read.
+    pub(super) meta_doubted: bool,
+    /// Only some of its files are looked at.
+    pub(super) by_names: bool,
+    /// What of its files was looked at, where that was not all.
+    pub(super) renewed: Vec<Renewed>,
     pub(super) listing: Digest,
     pub(super) entries: Vec<Digest>,
     pub(super) unchanged: bool,
     pub(super) failed: bool,
     /// Digests that must not be kept.
     doubted: Vec<Digest>,
+    /// Its place among the roots, where it is one.
+    pub(super) root: Option<usize>,
     pub(super) slots: Vec<Slot>,
     pub(super) pending: usize,
 }
@@ -65,7 +73,7 @@ impl DirState {
     }
 
     /// The digests that may be kept.
-    fn believable(&mut self) -> Vec<Digest> {
+    pub(super) fn believable(&mut self) -> Vec<Digest> {
         let mut entries = std::mem::take(&mut self.entries);
         self.doubted.sort_unstable();
         if !self.doubted.is_empty() {
@@ -93,12 +101,16 @@ impl Nodes {
             stat: None,
             key: [0; 16],
             record: None,
-            attributes: None,
+            meta: None,
+            meta_doubted: false,
+            by_names: false,
+            renewed: Vec::new(),
             listing: digest::NONE,
             entries: Vec::new(),
             unchanged: false,
             failed: false,
             doubted: Vec::new(),
+            root: None,
             slots: Vec::new(),
             pending: 0,
         };
@@ -135,131 +147,9 @@ impl Nodes {
 }
 
 impl Engine<'_> {
-    /// All of a directory is known: it becomes pages, its record is kept, and the directory above
-    /// learns of it; that one may be complete then, too.
-    pub(super) fn complete(&mut self, first: usize) -> Result<(), IntakeError> {
-        let mut next = Some(first);
-        while let Some(number) = next {
-            let Some(mut state) = self.nodes.remove(number) else { break };
-            let tree = if state.failed { None } else { self.tree_of(&mut state)? };
-            if let Some(no) = state.number {
-                self.first_look.dirs[no as usize].tree = tree;
-            }
-            next = self.tell_above(number, state, tree)?;
-        }
-        Ok(())
-    }
-
-    fn tree_of(&mut self, state: &mut DirState) -> Result<Option<ChunkId>, IntakeError> {
-        let namer = self.looker.reader.repository().namer();
-        let trees = state.slots.iter().filter_map(|slot| match &slot.state {
-            SlotState::Tree(tree) => Some(tree.as_ref().map(ChunkId::as_bytes)),
-            SlotState::Done(entry) => match &entry.node {
-                Node::Dir { tree, .. } => Some(tree.as_ref().map(ChunkId::as_bytes)),
-                _ => None,
-            },
-            SlotState::Waiting(_) | SlotState::Gone => None,
-        });
-        let children = digest::children(namer, trees);
-        let same = state.record.as_ref().filter(|r| state.unchanged && r.children == children);
-        let tree = match same {
-            Some(record) => return Ok(record.tree),
-            None if state.unchanged => self.replace_children(state)?,
-            None => self.build(std::mem::take(&mut state.slots))?,
-        };
-        let record = DirRecord {
-            generation: self.generation,
-            tree,
-            listing: state.listing,
-            children,
-            entries: state.believable(),
-        };
-        let believed = &self.looker.believed;
-        let kept = state.record.as_ref().is_some_and(|old| {
-            let as_now = DirRecord { generation: old.generation, ..record.clone() };
-            believed.contains(&old.generation) && *old == as_now
-        });
-        if !kept {
-            self.looker.reader.accelerator().put_dir(state.key, &record)?;
-        }
-        Ok(tree)
-    }
-
-    fn build(&mut self, slots: Vec<Slot>) -> Result<Option<ChunkId>, IntakeError> {
-        let worker = &mut self.hands[0].worker;
-        let mut builder = DirBuilder::default();
-        for slot in slots {
-            if let SlotState::Done(entry) = slot.state {
-                builder.push(*entry, worker)?;
-            }
-        }
-        Ok(builder.finish(worker)?)
-    }
-
-    /// An unchanged directory whose sub-directories changed: its old entries, with new trees.
-    fn replace_children(&mut self, state: &DirState) -> Result<Option<ChunkId>, IntakeError> {
-        let Some(old) = state.record.as_ref().and_then(|r| r.tree) else { return Ok(None) };
-        let mut trees: HashMap<&[u8], Option<ChunkId>> = HashMap::new();
-        for slot in &state.slots {
-            if let SlotState::Tree(tree) = &slot.state {
-                trees.insert(&slot.name, *tree);
-            }
-        }
-        let worker = &mut self.hands[0].worker;
-        let mut builder = DirBuilder::default();
-        self.looker.reader.entries(&old, &mut |mut entry: Entry| -> Result<(), IntakeError> {
-            if let (Node::Dir { tree, .. }, Some(new)) =
-                (&mut entry.node, trees.get(entry.name.as_slice()))
-            {
-                *tree = *new;
-            }
-            Ok(builder.push(entry, worker)?)
-        })?;
-        Ok(builder.finish(&mut self.hands[0].worker)?)
-    }
-
-    /// Gives a complete directory to the one above; its number where that is complete, too.
-    fn tell_above(
-        &mut self,
-        number: usize,
-        mut state: DirState,
-        tree: Option<ChunkId>,
-    ) -> Result<Option<usize>, IntakeError> {
-        let problems = self.seen.problems.len();
-        let fresh = match (state.stat.or(state.target.stat), state.target.meta_known) {
-            (Some(stat), false) => Some(self.dir_meta(&mut state, &stat)?),
-            _ => None,
-        };
-        let Some((above, slot)) = state.parent else {
-            let node = Node::Dir { tree, partial: false };
-            if let Some(meta) = fresh {
-                self.finished.push((number, Entry { name: Vec::new(), meta, node }));
-            }
-            return Ok(None);
-        };
-        let name = self.nodes.get(above).slots[slot].name.clone();
-        if state.failed || self.seen.problems.len() > problems {
-            self.doubt_below(above, &name, &state);
-        }
-        let parent = self.nodes.get_mut(above);
-        let known = match std::mem::replace(&mut parent.slots[slot].state, SlotState::Gone) {
-            SlotState::Waiting(known) => known,
-            _ => None,
-        };
-        parent.slots[slot].state = match fresh.or(known.map(|meta| *meta)) {
-            Some(meta) => {
-                let node = Node::Dir { tree, partial: false };
-                SlotState::Done(Box::new(Entry { name, meta, node }))
-            }
-            None => SlotState::Tree(tree),
-        };
-        parent.pending -= 1;
-        Ok((parent.pending == 0).then_some(above))
-    }
-
     /// A sub-directory was not kept as it is, or not with all its attributes: the next run must not
     /// take its entry over.
-    fn doubt_below(&mut self, above: usize, name: &[u8], state: &DirState) {
+    pub(super) fn doubt_below(&mut self, above: usize, name: &[u8], state: &DirState) {
         let Some(stat) = &state.target.stat else { return };
         let namer = self.looker.reader.repository().namer();
         let parent = self.nodes.get_mut(above);
@@ -268,34 +158,48 @@ impl Engine<'_> {
         self.mark_odd(above);
     }
 
-    fn dir_meta(&mut self, state: &mut DirState, stat: &Stat) -> Result<Meta, IntakeError> {
-        let attributes = state.attributes.take().unwrap_or_default();
-        let around = Surroundings {
-            volume: &state.volume.volume.identity,
-            class: self.looker.plan.class(&state.target.trail.path()),
+    /// Notes a directory's own metadata, where that is not known from the directory above.
+    pub(super) fn note_meta(
+        &mut self,
+        node: usize,
+        attributes: Option<Attributes>,
+    ) -> Result<(), IntakeError> {
+        let state = self.nodes.get(node);
+        let (Some(stat), false) = (state.stat.or(state.target.stat), state.target.meta_known)
+        else {
+            return Ok(());
         };
+        let path = state.target.trail.path();
+        let volume = Arc::clone(&state.volume);
+        let around =
+            Surroundings { volume: &volume.volume.identity, class: self.looker.plan.class(&path) };
         let hand = &mut self.hands[0];
         let mut remarks = Remarks::default();
         let made = file::meta(
-            stat,
-            attributes,
+            &stat,
+            attributes.unwrap_or_default(),
             around,
             &mut hand.worker,
             &mut hand.streamer,
             &mut remarks,
         );
+        let state = self.nodes.get_mut(node);
+        state.meta_doubted = !remarks.problems.is_empty();
         for problem in remarks.problems {
-            self.seen.problems.push((state.target.trail.path(), problem));
+            self.seen.problems.push((path.clone(), problem));
         }
         match made {
-            Ok(meta) => Ok(meta),
-            Err(FileError::Write(error)) => Err(error.into()),
-            Err(error) => Err(IntakeError::Read(ReadError::Repository(
-                crate::store::repository::RepositoryError::Damaged {
-                    object: super::with_source(&error),
-                    source: crate::format::DecodeError::Invalid { what: "attributes" },
-                },
-            ))),
+            Ok(meta) => state.meta = Some(meta),
+            Err(FileError::Write(error)) => return Err(error.into()),
+            Err(error) => {
+                return Err(IntakeError::Read(ReadError::Repository(
+                    crate::store::repository::RepositoryError::Damaged {
+                        object: super::with_source(&error),
+                        source: crate::format::DecodeError::Invalid { what: "attributes" },
+                    },
+                )));
+            }
         }
+        Ok(())
     }
 }

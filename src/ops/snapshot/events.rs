@@ -4,11 +4,10 @@ use super::reading::Surfaces;
 use super::{Ahead, Run, SnapshotError};
 use crate::host::fanotify::{DirtySet, Watch};
 use crate::intake::dirty::{Changes, PreRead};
-use crate::intake::forest::{self, Forest, IntakeError, ReadInput, Seen};
-use crate::intake::look::{SecondLook as Again, touched};
+use crate::intake::forest::{self, IntakeError, ReadInput, Unbuilt};
+use crate::intake::look::{FirstLook, SecondLook as Again, touched};
 use crate::intake::plan::ReadPlan;
 use crate::window::evidence::SecondLook;
-use crate::window::phases::Quiescent;
 
 /// What is known of changes since the run began.
 pub(super) struct Events {
@@ -28,8 +27,9 @@ pub(super) struct Proof {
     pub(super) events: u64,
     /// Why not all roots were judged by events.
     pub(super) why: String,
-    /// Roots that were frozen, and how.
+    /// Roots that were frozen ...
     pub(super) frozen: Vec<Vec<u8>>,
+    /// ... and how.
     pub(super) how: String,
 }
 
@@ -56,6 +56,11 @@ impl Events {
         Some(Late { set: watch.take(), moved: watch.mounts_changed() })
     }
 
+    /// Whether changes of these roots are told.
+    pub(super) fn watches(&self, roots: &[Vec<u8>]) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.covers(roots))
+    }
+
     /// Watches the file systems of all roots from now on.
     pub(super) fn begin(plan: &ReadPlan) -> Self {
         let (watch, why) = match Watch::begin(&plan.roots) {
@@ -65,6 +70,7 @@ impl Events {
         Self { watch, why, dirty: DirtySet::default() }
     }
 
+    /// Takes what the kernel told until now.
     pub(super) fn gather(&mut self) {
         if let Some(watch) = &self.watch {
             self.dirty.merge(watch.take());
@@ -81,9 +87,11 @@ impl Events {
         self.dirty.is_whole() && self.watch.as_ref().is_some_and(|watch| !watch.mounts_changed())
     }
 
-    /// Whether changes of these roots are told.
-    pub(super) fn cover(&self, roots: &[Vec<u8>]) -> bool {
-        self.watch.as_ref().is_some_and(|watch| watch.covers(roots))
+    /// Whether whatever changes in the sources is told, as far as that is known now.
+    pub(super) fn cover(&self, look: &FirstLook, plan: &ReadPlan) -> bool {
+        let Some(watch) = self.watch.as_ref().filter(|_| self.is_whole()) else { return false };
+        let covered = look.covered_roots(watch.covered());
+        plan.roots.iter().all(|root| covered.contains(root))
     }
 
     /// Whether changes of all file systems of the sources are told.
@@ -99,6 +107,11 @@ impl Events {
 }
 
 impl Run<'_> {
+    /// Reads as long as it takes, while the service lives.
+    fn read_gently(&self) -> ReadInput<'_> {
+        ReadInput { manners: Some(&self.input.manners), ..self.read_input(&|| false) }
+    }
+
     /// Reads while the service lives: fills store and scan cache, commits nothing. Where much
     /// changed meanwhile, that is read once more, so that the window is short.
     pub(super) fn precopy(
@@ -106,13 +119,12 @@ impl Run<'_> {
         events: &mut Events,
     ) -> Result<(PreRead, Ahead, Vec<String>), SnapshotError> {
         self.input.progress.phase("reading ahead", None);
-        let never = || false;
-        let read = self.read_input(&never);
+        let read = self.read_gently();
         forest::sync(self.fs, &self.input.plan);
         let forest = forest::read(&read)?;
         self.writer.publish()?;
         self.believed.insert(self.generation);
-        let Seen { files_new: mut new, files_changed: mut changed, .. } = forest.seen;
+        let (mut new, mut changed) = (forest.seen.files_new, forest.seen.files_changed);
         let mut problems = forest.seen.problems;
         let mut pre = PreRead::of(forest.first_look);
         events.gather();
@@ -120,7 +132,7 @@ impl Run<'_> {
             let (looked, all) = pre.would_look(changes);
             looked * 5 > all
         }) {
-            let read = self.read_input(&never);
+            let read = self.read_gently();
             forest::sync(self.fs, &self.input.plan);
             let forest = forest::read_dirty(&read, pre, &changes)?;
             // What changed while it was read comes with the next gathering.
@@ -136,27 +148,33 @@ impl Run<'_> {
         Ok((pre, Ahead { new, changed }, super::reading::lasting(&problems)))
     }
 
-    /// Reads in the window what may have changed, or all, and looks whether anything moved
-    /// meanwhile.
-    pub(super) fn read_and_look(
-        &self,
-        quiescent: &Quiescent,
-        surfaces: &Surfaces,
+    /// Reads in the window what may have changed, or all. Trees are built later.
+    pub(super) fn read_stopped<'r>(
+        &'r self,
+        over: &'r (dyn Fn() -> bool + Sync),
         pre: Option<PreRead>,
-        events: &mut Events,
-    ) -> Result<(Forest, SecondLook), IntakeError> {
-        events.gather();
-        let over = || quiescent.is_over();
-        let read = self.read_input(&over);
+        events: &'r Events,
+    ) -> Result<Unbuilt<'r>, IntakeError> {
+        let read = self.read_input(over);
         forest::sync(self.fs, &self.input.plan);
-        let forest = match (pre, events.changes(&self.input.sqlite_dirs)) {
-            (Some(pre), Some(changes)) => forest::read_dirty(&read, pre, &changes)?,
-            _ => forest::read(&read)?,
-        };
+        match (pre, events.changes(&self.input.sqlite_dirs)) {
+            (Some(pre), Some(changes)) => forest::read_dirty_only(&read, pre, &changes),
+            _ => forest::read_only(&read),
+        }
+    }
+
+    /// Looks whether anything moved since the reading began.
+    pub(super) fn look_again(
+        &self,
+        over: &(dyn Fn() -> bool + Sync),
+        surfaces: &Surfaces,
+        forest: &Unbuilt<'_>,
+        events: &Events,
+    ) -> Result<SecondLook, IntakeError> {
         self.input.progress.phase("looking again", None);
-        let proof = self.prove(&read, &forest, events)?;
-        let second = surfaces.second_look(&self.input.plan, &forest, &proof, &self.input.against);
-        Ok((forest, second))
+        let proof = self.prove(&self.read_input(over), forest.first_look(), events)?;
+        let against = &self.input.against;
+        Ok(surfaces.second_look(&self.input.plan, forest.problems(), &proof, against))
     }
 
     /// Whether anything moved since the stop: by events where they are told and none was lost, by a
@@ -164,22 +182,20 @@ impl Run<'_> {
     fn prove(
         &self,
         read: &ReadInput<'_>,
-        forest: &Forest,
+        first: &FirstLook,
         events: &Events,
     ) -> Result<Proof, IntakeError> {
-        let late = events.late();
-        self.prove_by(read, forest, events, late.as_ref())
+        self.prove_by(read, first, events, events.late().as_ref())
     }
 
     /// As [`Run::prove`], for the roots of one read, by events that were taken.
     pub(super) fn prove_by(
         &self,
         read: &ReadInput<'_>,
-        forest: &Forest,
+        first: &FirstLook,
         events: &Events,
         late: Option<&Late>,
     ) -> Result<Proof, IntakeError> {
-        let first = &forest.first_look;
         let mut proof = Proof { why: events.why_not(), ..Proof::default() };
         if let (Some(late), Some(watch)) = (late, &events.watch) {
             proof.events = late.set.events;
@@ -193,8 +209,8 @@ impl Run<'_> {
         }
         // A single file can be replaced without an event of its own.
         let by_events = |root: &Vec<u8>| proof.by_events.contains(root) && first.is_directory(root);
-        let others: Vec<Vec<u8>> =
-            read.plan.roots.iter().filter(|root| !by_events(root)).cloned().collect();
+        let roots = read.plan.roots.iter();
+        let others: Vec<Vec<u8>> = roots.filter(|root| !by_events(root)).cloned().collect();
         proof.again.merge(forest::look_again_at(read, first, &others)?);
         Ok(proof)
     }

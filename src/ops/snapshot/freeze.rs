@@ -158,7 +158,7 @@ impl<'a> Freezer<'a> {
     /// # Errors
     /// [`SnapshotError::Freeze`] where freezing was asked for by name.
     pub(super) fn check(&self, events: &Events) -> Result<(), SnapshotError> {
-        if self.input.freeze.kind == FreezeKind::Auto || events.cover(&self.roots()) {
+        if self.input.freeze.kind == FreezeKind::Auto || events.watches(&self.roots()) {
             return Ok(());
         }
         Err(SnapshotError::Freeze(format!("changes are not told: {}", events.why_not())))

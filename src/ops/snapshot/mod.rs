@@ -6,6 +6,7 @@ mod freeze;
 mod manifest;
 mod reading;
 mod thawed;
+mod window;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -22,9 +23,8 @@ use crate::host::fs::{LinuxFs, SourceFs};
 use crate::host::signal::Interrupt;
 use crate::host::users::Owners;
 use crate::intake::consistent::Consistent;
-use crate::intake::dirty::PreRead;
-use crate::intake::forest::{Forest, IntakeError, ReadInput, Tops};
-use crate::intake::look::FirstLook;
+use crate::intake::forest::{Forest, IntakeError, ReadInput};
+use crate::intake::manners::Manners;
 use crate::intake::plan::ReadPlan;
 use crate::ops::session::{self, Session, SessionError};
 use crate::record::catalogue::Catalogue;
@@ -37,15 +37,10 @@ use crate::store::writer::{WriteError, WriteStats, Writer, check_free};
 use crate::window::evidence::ONLY_READS;
 use crate::window::guard::Guards;
 use crate::window::intent::{IntentError, IntentStore};
-use crate::window::observe::{Observer, ThisMachine, Trees};
-use crate::window::phases::{Aborted, ArmError, Context, NotRunning, Plan, Proven, Restarted, arm};
+use crate::window::phases::{Aborted, ArmError, NotRunning, Plan, Restarted};
 use crate::window::site_lock::{LockError, SiteLock};
 use crate::window::start::fell_over;
 use begin::Begun;
-use events::Events;
-use freeze::Freezer;
-use reading::Surfaces;
-use thawed::Opened;
 
 pub use freeze::{FreezeKind, FreezeWish};
 
@@ -81,6 +76,10 @@ pub struct SnapshotInput<'a> {
     pub state_dir: PathBuf,
     /// Threads that look and read.
     pub threads: usize,
+    /// How reading gives way to others while the service lives.
+    pub manners: Manners,
+    /// Called once, when the sources are about to be read.
+    pub before_reading: &'a dyn Fn(),
     /// Names of owners.
     pub owners: &'a dyn Owners,
     /// Time.
@@ -103,6 +102,8 @@ pub struct SnapshotReport {
     pub parent: Option<ManifestId>,
     /// What ran before and does not run now (exit 30).
     pub not_running: Vec<NotRunning>,
+    /// Why a service that runs is not well, where that was asked.
+    pub unwell: Option<String>,
     /// What a person should know.
     pub warnings: Vec<String>,
 }
@@ -154,12 +155,12 @@ pub enum SnapshotError {
 /// What went wrong after the window was closed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitFault {
-    /// Reading what had been frozen.
-    #[error(transparent)]
-    Read(#[from] IntakeError),
     /// The last packs and segments.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// Reading what had been frozen, or the trees of what was read.
+    #[error(transparent)]
+    Build(#[from] IntakeError),
     /// The manifest.
     #[error(transparent)]
     Commit(#[from] CommitError),
@@ -294,111 +295,9 @@ impl Run<'_> {
             sort: self.first,
             threads: self.input.threads,
             over,
+            manners: None,
             interrupt: &self.input.interrupt,
             progress: self.input.progress,
-            tops: Tops::Joined(&[]),
-        }
-    }
-
-    /// Everything between the lease and the commit.
-    fn window(
-        &mut self,
-        store: &IntentStore,
-        lock: &SiteLock,
-    ) -> Result<ReadInWindow, SnapshotError> {
-        let input = self.input;
-        let freezer = Freezer::prepare(input)?;
-        let mut events = Events::begin(&input.plan);
-        let mut against = input.against.clone();
-        let (pre, ahead) = if input.precopy && input.window.mode.stops() {
-            let (pre, ahead, unreadable) = self.precopy(&mut events)?;
-            against.extend(unreadable);
-            (Some(pre), ahead)
-        } else {
-            (None, Ahead::default())
-        };
-        if let Some(freezer) = &freezer {
-            freezer.check(&events)?;
-        }
-        let nothing = FirstLook::default();
-        let before = pre.as_ref().map_or(&nothing, PreRead::look);
-        let surfaces = Surfaces::of(&input.plan, &input.sqlite_dirs);
-        let observer = Arc::new(ThisMachine);
-        self.wait_idle(&*observer, &surfaces.trees(before));
-        against.extend(crate::window::before::obstacles(
-            &input.window,
-            &*observer,
-            &surfaces.trees(before),
-            events.tell_all(),
-        ));
-        if input.window.mode.stops() && !against.is_empty() && !input.window.allow_capture {
-            return Err(SnapshotError::Refused(against));
-        }
-        let context = Context {
-            store: store.clone(),
-            clock: Arc::clone(&input.clock),
-            interrupt: input.interrupt.clone(),
-            observer,
-            guards: Arc::clone(&input.guards),
-        };
-        // The longest downtime counts from the arming on.
-        let freezer = freezer.map(|freezer| (freezer.ready(), freezer));
-        let armed = arm(input.window.clone(), context, lock)?;
-        input.progress.phase("stopping the service", None);
-        let stopped = armed.stop().map_err(Box::new)?;
-        let quiescent = stopped.quiesce(&surfaces.trees(before)).map_err(Box::new)?;
-        let time = input.clock.now();
-        let opened =
-            Opened { quiescent, surfaces: &surfaces, pre, events: &mut events, time, ahead };
-        match freezer {
-            None => self.read_in_window(opened),
-            Some((ready, freezer)) => self.read_frozen(opened, freezer, ready),
-        }
-    }
-
-    /// Reads in the window what may have changed, or all.
-    fn read_in_window(&self, opened: Opened<'_>) -> Result<ReadInWindow, SnapshotError> {
-        let Opened { quiescent, surfaces, pre, events, time, ahead } = opened;
-        let input = self.input;
-        input.progress.phase("reading", None);
-        let (forest, second) = match self.read_and_look(&quiescent, surfaces, pre, events) {
-            Ok(read) => read,
-            Err(error) => return Err(thawed::given_up(quiescent, error)),
-        };
-        let proven = quiescent
-            .prove_unmoved(&second, &surfaces.trees(&forest.first_look))
-            .map_err(Box::new)?;
-        input.progress.phase("starting the service", None);
-        let (forest, mut restarted) = match proven {
-            Proven::Undisturbed(proof) => (Ok(Consistent::mint(forest, &proof)), proof.restart()),
-            Proven::Disturbed(window) => (Err(forest), window.restart()),
-        };
-        warnings_of_readers(&mut restarted);
-        Ok(ReadInWindow { forest, restarted, time, ahead })
-    }
-
-    /// Postpones the stop while the server's children, or anybody else, use the sources: renderings
-    /// outlive a stop and would hold the window open.
-    fn wait_idle(&self, observer: &dyn Observer, trees: &Trees<'_>) {
-        let input = self.input;
-        if input.wait_idle.is_zero() || !input.window.mode.stops() {
-            return;
-        }
-        input.progress.phase("waiting for renderings to end", None);
-        let servers =
-            input.window.services.iter().filter_map(|s| s.service.status().ok()?.main_pid);
-        let mut tolerated = trees.exclude.to_vec();
-        tolerated.extend(servers);
-        let began = input.clock.monotonic();
-        loop {
-            let uses = observer.scan(&Trees { exclude: &tolerated, ..*trees });
-            // What cannot be looked at is the obstacles' to tell.
-            let idle = uses.map_or(true, |found| found.is_none_or(|found| found.uses.is_empty()));
-            let waited = input.clock.monotonic().saturating_sub(began);
-            if idle || waited >= input.wait_idle || input.interrupt.is_set() {
-                return;
-            }
-            input.clock.sleep(Duration::from_secs(1).min(input.wait_idle - waited));
         }
     }
 }
@@ -423,11 +322,7 @@ fn finish(
 ) -> Result<SnapshotReport, SnapshotError> {
     input.progress.phase("committing", None);
     let not_running = read.restarted.not_running.clone();
-    let lost = |source: CommitFault| {
-        let mut not_running = not_running.clone();
-        not_running.extend(fell_over(&input.window, &read.restarted, &*input.clock));
-        SnapshotError::Commit { source: Box::new(source), not_running }
-    };
+    let lost = |source: CommitFault| commit_fault(input, &read.restarted, source);
     let stats: WriteStats = writer.finish().map_err(|e| lost(e.into()))?;
     ending.warnings.extend(read.restarted.warnings.iter().cloned());
     let maker = manifest::Maker {
@@ -465,8 +360,20 @@ fn finish(
         body: committed.body,
         parent,
         not_running,
+        unwell: read.restarted.unwell,
         warnings: ending.warnings,
     })
+}
+
+/// The window is closed, and there is no manifest: what went wrong, and what does not run.
+fn commit_fault(
+    input: &SnapshotInput<'_>,
+    restarted: &Restarted,
+    source: CommitFault,
+) -> SnapshotError {
+    let mut not_running = restarted.not_running.clone();
+    not_running.extend(fell_over(&input.window, restarted, &*input.clock));
+    SnapshotError::Commit { source: Box::new(source), not_running }
 }
 
 /// What makes the next run fast and `check` watchful. The snapshot exists whatever happens here.

@@ -6,7 +6,6 @@ use super::said;
 use crate::base::path::{from_bytes, is_within};
 use crate::host::fs::{InodeKind, LinuxFs, SourceDir};
 use crate::host::process::{Device, InodeSet};
-use crate::intake::forest::Forest;
 use crate::intake::plan::ReadPlan;
 use crate::store::cut::SQLITE_MAGIC;
 use crate::window::evidence::{SecondLook, SourceRead, TreeLook};
@@ -68,11 +67,11 @@ impl Surfaces {
     pub(super) fn second_look(
         &self,
         plan: &ReadPlan,
-        forest: &Forest,
+        problems: &[(Vec<u8>, String)],
         proof: &Proof,
         against: &[String],
     ) -> SecondLook {
-        let mut problems = forest.seen.problems.clone();
+        let mut problems = problems.to_vec();
         let sqlite = self.databases(&mut problems);
         SecondLook { sqlite, ..looked(plan, &problems, proof, against) }
     }

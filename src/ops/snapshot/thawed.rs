@@ -2,32 +2,20 @@
 
 use super::events::{Events, Late, Proof};
 use super::freeze::{Freezer, FrozenSources};
-use super::reading::{Surfaces, looked};
-use super::{Ahead, CommitFault, ReadInWindow, Run, SnapshotError, warnings_of_readers};
-use crate::base::time::Timestamp;
+use super::reading::looked;
+use super::window::Opened;
+use super::{ReadInWindow, Run, SnapshotError, SnapshotInput, commit_fault, warnings_of_readers};
 use crate::intake::consistent::Consistent;
 use crate::intake::dirty::PreRead;
-use crate::intake::forest::{self, Forest, IntakeError, ReadInput, Seen, Top, Tops};
+use crate::intake::forest::{self, Forest, IntakeError, ReadInput, Unbuilt};
 use crate::intake::look::{FirstLook, touched};
+use crate::intake::plan::ReadPlan;
 use crate::window::evidence::{SecondLook, TreeLook};
-use crate::window::phases::{AbortReason, Judged, Quiescent, Thawed};
-use crate::window::start::fell_over;
-
-/// A window in which everything is still, and nothing was read yet.
-pub(super) struct Opened<'o> {
-    pub(super) quiescent: Quiescent,
-    pub(super) surfaces: &'o Surfaces,
-    pub(super) pre: Option<PreRead>,
-    pub(super) events: &'o mut Events,
-    pub(super) time: Timestamp,
-    pub(super) ahead: Ahead,
-}
+use crate::window::phases::{Judged, Quiescent, Stopped, Thawed};
 
 /// What was read in the window beside what was frozen.
-#[derive(Default)]
-struct Beside {
-    tops: Vec<Top>,
-    seen: Seen,
+struct Beside<'a> {
+    read: Option<Unbuilt<'a>>,
     proof: Proof,
     late: Option<Late>,
 }
@@ -37,27 +25,27 @@ impl Run<'_> {
     /// which is said.
     pub(super) fn read_frozen(
         &self,
-        opened: Opened<'_>,
+        stopped: Stopped,
+        mut opened: Opened,
         mut freezer: Freezer<'_>,
         ready: Result<(), String>,
     ) -> Result<ReadInWindow, SnapshotError> {
+        let nothing = FirstLook::default();
+        let before = opened.pre.as_ref().map_or(&nothing, PreRead::look);
+        let quiescent = stopped.quiesce(&opened.surfaces.trees(before)).map_err(Box::new)?;
         self.input.progress.phase("freezing", None);
         opened.events.gather();
-        let frozen = ready.and_then(|()| self.freeze(&opened, &mut freezer));
+        let frozen = ready.and_then(|()| self.freeze(&quiescent, &opened.events, &mut freezer));
         let read = match frozen {
-            Ok(frozen) => {
-                let beside = self.read_beside(&opened, &frozen);
-                match beside {
-                    Ok(beside) => {
-                        match beside.late.as_ref().map_or(Some(String::new()), Late::lost) {
-                            None => self.thaw(opened, frozen, beside),
-                            Some(why) => self.not_frozen(opened, beside, &why),
-                        }
-                    }
-                    Err(error) => Err(given_up(opened.quiescent, error)),
-                }
+            Ok(frozen) => self.thaw(quiescent, opened, frozen),
+            Err(why) => {
+                let read = self.read_quiescent(quiescent, opened);
+                read.map(|mut read| {
+                    let said = format!("nothing was frozen, and all was read in the window: {why}");
+                    read.restarted.warnings.push(said);
+                    read
+                })
             }
-            Err(why) => self.not_frozen(opened, Beside::default(), &why),
         };
         let left = freezer.remove();
         read.map(|mut read| {
@@ -70,70 +58,71 @@ impl Run<'_> {
     /// what is read beside it, is of one moment.
     fn freeze(
         &self,
-        opened: &Opened<'_>,
+        quiescent: &Quiescent,
+        events: &Events,
         freezer: &mut Freezer<'_>,
     ) -> Result<FrozenSources, String> {
-        let events = &*opened.events;
-        let roots = freezer.roots();
-        if events.changes(&self.input.sqlite_dirs).is_none() || !events.cover(&roots) {
+        if events.changes(&self.input.sqlite_dirs).is_none() || !events.watches(&freezer.roots()) {
             return Err(format!("changes are not told: {}", events.why_not()));
         }
-        freezer.freeze(opened.quiescent.time_left())
-    }
-
-    /// Reads in the window after all.
-    fn not_frozen(
-        &self,
-        opened: Opened<'_>,
-        beside: Beside,
-        why: &str,
-    ) -> Result<ReadInWindow, SnapshotError> {
-        if let Some(late) = beside.late {
-            opened.events.dirty.merge(late.set);
-        }
-        let mut read = self.read_in_window(opened)?;
-        let said = format!("nothing was frozen, and all was read in the window: {why}");
-        read.restarted.warnings.push(said);
-        Ok(read)
+        freezer.freeze(quiescent.time_left())
     }
 
     /// Reads in the window what was not frozen, and takes what was told since the stop.
-    fn read_beside(
-        &self,
-        opened: &Opened<'_>,
-        frozen: &FrozenSources,
-    ) -> Result<Beside, IntakeError> {
-        let plan = &self.input.plan;
-        let mut roots = plan.roots.clone();
-        roots.retain(|root| !frozen.roots.contains(root));
-        if roots.is_empty() {
-            return Ok(Beside { late: opened.events.late(), ..Beside::default() });
+    fn read_beside<'b>(
+        &'b self,
+        live: &'b ReadPlan,
+        pre: Option<&PreRead>,
+        events: &'b Events,
+        over: &'b (dyn Fn() -> bool + Sync),
+    ) -> Result<Beside<'b>, IntakeError> {
+        if live.roots.is_empty() {
+            return Ok(Beside { read: None, proof: Proof::default(), late: events.late() });
         }
-        let live = plan.only(roots);
-        let over = || opened.quiescent.is_over();
-        let read = ReadInput { plan: &live, tops: Tops::Apart, ..self.read_input(&over) };
-        forest::sync(self.fs, &live);
-        let pre = opened.pre.as_ref().map(|pre| pre.only(&live.roots));
-        let forest = match (pre, opened.events.changes(&self.input.sqlite_dirs)) {
-            (Some(pre), Some(changes)) => forest::read_dirty(&read, pre, &changes)?,
-            _ => forest::read(&read)?,
+        let read = ReadInput { plan: live, ..self.read_input(over) };
+        forest::sync(self.fs, live);
+        let pre = pre.map(|pre| pre.only(&live.roots));
+        let unbuilt = match (pre, events.changes(&self.input.sqlite_dirs)) {
+            (Some(pre), Some(changes)) => forest::read_dirty_only(&read, pre, &changes)?,
+            _ => forest::read_only(&read)?,
         };
-        let late = opened.events.late();
-        let proof = self.prove_by(&read, &forest, opened.events, late.as_ref())?;
-        Ok(Beside { tops: forest.tops, seen: forest.seen, proof, late })
+        let late = events.late();
+        let proof = self.prove_by(&read, unbuilt.first_look(), events, late.as_ref())?;
+        Ok(Beside { read: Some(unbuilt), proof, late })
     }
 
-    /// The evidence, the start, and then the reading.
+    /// The rest of the window, the evidence, the start, and then the reading.
     fn thaw(
         &self,
-        opened: Opened<'_>,
+        quiescent: Quiescent,
+        opened: Opened,
         frozen: FrozenSources,
-        mut beside: Beside,
     ) -> Result<ReadInWindow, SnapshotError> {
-        let Opened { quiescent, surfaces, pre, events, time, ahead } = opened;
         let input = self.input;
+        let Opened { surfaces, pre, mut events, time, ahead } = opened;
+        let mut roots = input.plan.roots.clone();
+        roots.retain(|root| !frozen.roots.contains(root));
+        let live = input.plan.only(roots);
+        let due = quiescent.due();
+        let over = || due.is_over();
+        let read = self.read_beside(&live, pre.as_ref(), &events, &over);
+        let mut beside = match read {
+            Ok(beside) => beside,
+            Err(error) => return Err(Opened::given_up(quiescent, error)),
+        };
+        if let Some(why) = beside.late.as_ref().map_or(Some("no events".to_owned()), Late::lost) {
+            let Beside { read, late, proof } = beside;
+            drop((read, proof));
+            late.into_iter().for_each(|late| events.dirty.merge(late.set));
+            let opened = Opened { surfaces, pre, events, time, ahead };
+            let mut read = self.read_quiescent(quiescent, opened)?;
+            let said = format!("what was frozen is not used, all was read in the window: {why}");
+            read.restarted.warnings.push(said);
+            return Ok(read);
+        }
         beside.proof.by_events.extend(frozen.roots.iter().cloned());
-        let sqlite = surfaces.databases(&mut beside.seen.problems);
+        let mut problems = Vec::new();
+        let sqlite = surfaces.databases(&mut problems);
         let second =
             SecondLook { sqlite, trees: by(input, &beside.proof), ..SecondLook::default() };
         let nothing = FirstLook::default();
@@ -142,11 +131,15 @@ impl Run<'_> {
         input.progress.phase("starting the service", None);
         let thawed = gathered.restart(vec![frozen.record.clone()]);
         input.progress.phase("reading what was frozen", None);
-        let forest = match self.read_still(&frozen, pre, events, &beside.tops) {
-            Ok(forest) => forest,
-            Err(error) => return Err(self.not_read(&thawed, error)),
+        let Beside { read, proof, late } = beside;
+        let forest = match self.read_still(&frozen, pre, &events, read) {
+            Ok(mut forest) => {
+                forest.seen.problems.extend(problems);
+                forest
+            }
+            Err(error) => return Err(commit_fault(input, thawed.restarted(), error.into())),
         };
-        let (forest, judged) = self.judge(&frozen, beside, thawed, forest);
+        let judged = self.judge(&frozen, (proof, late), thawed, &forest);
         let (forest, mut restarted) = match judged {
             Judged::Held(proof) => {
                 (Ok(Consistent::of_frozen(forest, &proof)), proof.into_restarted())
@@ -158,59 +151,51 @@ impl Run<'_> {
         Ok(ReadInWindow { forest, restarted, time, ahead })
     }
 
+    /// Reads what was frozen, and joins it with what was read in the window.
     fn read_still(
         &self,
         frozen: &FrozenSources,
         pre: Option<PreRead>,
         events: &Events,
-        beside: &[Top],
+        beside: Option<Unbuilt<'_>>,
     ) -> Result<Forest, IntakeError> {
+        let beside = beside.map(Unbuilt::build_apart).transpose()?;
         let never = || false;
         let plan = self.input.plan.only(frozen.roots.clone());
         let read = ReadInput {
             fs: &frozen.fs,
             plan: &plan,
             synced: frozen.before,
-            tops: Tops::Joined(beside),
             ..self.read_input(&never)
         };
-        match (pre, events.changes(&self.input.sqlite_dirs)) {
-            (Some(pre), Some(changes)) => forest::read_dirty(&read, pre, &changes),
-            _ => forest::read(&read),
-        }
+        let mut unbuilt = match (pre, events.changes(&self.input.sqlite_dirs)) {
+            (Some(pre), Some(changes)) => forest::read_dirty_only(&read, pre, &changes)?,
+            _ => forest::read_only(&read)?,
+        };
+        beside.into_iter().for_each(|beside| unbuilt.join(beside));
+        unbuilt.build()
     }
 
     /// Judges by what was told before the start, now that it is known which inodes the sources have.
     fn judge(
         &self,
         frozen: &FrozenSources,
-        beside: Beside,
+        (mut proof, late): (Proof, Option<Late>),
         thawed: Thawed,
-        mut forest: Forest,
-    ) -> (Forest, Judged) {
-        let Beside { seen, mut proof, late, .. } = beside;
+        forest: &Forest,
+    ) -> Judged {
         if let Some(late) = &late {
             proof.events = late.set.events;
             proof.again.merge(touched(&frozen.fs, &forest.first_look, &late.set));
         }
         (proof.frozen, proof.how) = (frozen.roots.clone(), frozen.said());
-        forest.seen.add(seen);
-        let problems = &forest.seen.problems;
-        let look = looked(&self.input.plan, problems, &proof, &self.input.against);
-        let judged = thawed.judge(&look);
-        (forest, judged)
-    }
-
-    fn not_read(&self, thawed: &Thawed, error: IntakeError) -> SnapshotError {
-        let restarted = thawed.restarted();
-        let mut not_running = restarted.not_running.clone();
-        not_running.extend(fell_over(&self.input.window, restarted, &*self.input.clock));
-        SnapshotError::Commit { source: Box::new(CommitFault::Read(error)), not_running }
+        let (plan, problems) = (&self.input.plan, &forest.seen.problems);
+        thawed.judge(&looked(plan, problems, &proof, &self.input.against))
     }
 }
 
 /// Which trees are judged by events.
-fn by(input: &super::SnapshotInput<'_>, proof: &Proof) -> Vec<TreeLook> {
+fn by(input: &SnapshotInput<'_>, proof: &Proof) -> Vec<TreeLook> {
     let one = |root: &Vec<u8>| TreeLook {
         path: root.clone(),
         by: String::new(),
@@ -219,13 +204,4 @@ fn by(input: &super::SnapshotInput<'_>, proof: &Proof) -> Vec<TreeLook> {
         examples: Vec::new(),
     };
     input.plan.roots.iter().map(one).collect()
-}
-
-/// The window is given up, because the sources could not be read.
-pub(super) fn given_up(quiescent: Quiescent, error: IntakeError) -> SnapshotError {
-    let reason = match error {
-        IntakeError::Interrupted => AbortReason::Interrupted,
-        error => AbortReason::Reading(Box::new(error)),
-    };
-    Box::new(quiescent.abort(reason)).into()
 }

@@ -159,6 +159,8 @@ impl Observer for OtherNode {
         let scope = ScanScope {
             pid_namespace_is_host: listing.whole_machine,
             processes_seen: listing.processes,
+            // The connection takes most of it.
+            took: Duration::ZERO,
             unreadable: listing.unreadable,
             untraced: 0,
         };

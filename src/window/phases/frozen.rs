@@ -9,7 +9,7 @@
 //!
 //! fn window(armed: Armed, trees: &Trees<'_>) -> Result<(Option<Consistent<u8>>, Restarted), Aborted> {
 //!     let quiescent = armed.stop()?.quiesce(trees)?; // whoever freezes, freezes here
-//!     let thawed = quiescent.gather(&SecondLook::default(), trees)?.restart();
+//!     let thawed = quiescent.gather(&SecondLook::default(), trees)?.restart(vec![]);
 //!     let (read, look) = (7, SecondLook::default()); // whoever reads what was frozen, reads here
 //!     Ok(match thawed.judge(&look) {
 //!         Judged::Held(proof) => (Some(Consistent::of_frozen(read, &proof)), proof.into_restarted()),
@@ -35,7 +35,7 @@
 //! }
 //! ```
 
-use super::{AbortReason, Aborted, Evidence, Quiescent, Restarted, give_up};
+use super::{AbortReason, Aborted, Evidence, Looks, Quiescent, Restarted, give_up, sqlite};
 use crate::format::manifest::FrozenRecord;
 use crate::window::evidence::{self, SecondLook};
 use crate::window::observe::Trees;
@@ -76,13 +76,37 @@ impl Quiescent {
     /// # Errors
     /// [`Aborted`] by a signal.
     pub fn gather(self, second: &SecondLook, trees: &Trees<'_>) -> Result<Gathered, Aborted> {
+        self.done_reading();
         let Self { mut core, before } = self;
         if core.context.interrupt.is_set() {
             return Err(give_up(core, AbortReason::Interrupted));
         }
         let gathered = core.gathered(&before, second, trees);
         core.evidence = gathered;
+        core.marks.proven.get_or_init(|| core.context.clock.monotonic());
         Ok(Gathered { core })
+    }
+}
+
+impl Core {
+    /// What is seen at the end of a window, but for what was read.
+    pub(super) fn gathered(
+        &self,
+        before: &Looks,
+        second: &SecondLook,
+        trees: &Trees<'_>,
+    ) -> Vec<Evidence> {
+        let observer = &*self.context.observer;
+        let after = self.everywhere().look(trees);
+        let asserted = self.plan.rules.asserts("sqlite-settled");
+        // Locks are listed by pid namespace too, and need no privilege to be seen.
+        let sees_host = after.local_scope().starts_with("host");
+        let blind = (!sees_host).then_some("locks of other pid namespaces are out of sight");
+        let scope = if sees_host { "host" } else { "pid namespace" };
+        let mut all = self.stopped_evidence();
+        all.extend(self.everywhere().judge(before, &after, trees, second.is_by_events()));
+        all.extend(sqlite::settled(&second.sqlite, observer, blind, scope, asserted));
+        all
     }
 }
 

@@ -11,7 +11,9 @@ use crate::base::size::human_size;
 use crate::base::time::human_duration;
 use crate::cli::exit::{CliError, Exit};
 use crate::cli::global::Context;
-use crate::format::manifest::{Evidence, How, ManifestBody, RecordKind, SourceRecord};
+use crate::format::manifest::{
+    Evidence, How, ManifestBody, RecordKind, SourceRecord, WindowPhases,
+};
 use crate::intake::plan::ReadPlan;
 use crate::ops::snapshot::SnapshotReport;
 use crate::ops::sources::Wanted;
@@ -27,10 +29,18 @@ pub(super) fn report(context: &Context, report: &SnapshotReport) -> Result<(), C
     for warning in report.body.warnings.iter().filter(|warning| !said.contains(warning)) {
         context.said.warn(warning);
     }
+    if let Some(why) = &report.unwell {
+        context.said.warn(&unwell(why));
+    }
     for down in &report.not_running {
         context.said.warn(&down.message());
     }
     context.out().finish(&document(report), |to| readable(to, report))
+}
+
+/// A service that runs and does not answer is no service for anybody.
+fn unwell(why: &str) -> String {
+    format!("the service runs and is not well: {why}")
 }
 
 fn document(report: &SnapshotReport) -> Value {
@@ -59,6 +69,7 @@ fn document(report: &SnapshotReport) -> Value {
         }))).collect::<Vec<_>>(),
         "problems_total": body.problems_total,
         "warnings": report.warnings.iter().chain(&body.warnings).collect::<Vec<_>>(),
+        "unwell": report.unwell,
         "not_running": report.not_running.iter().map(|n| n.message()).collect::<Vec<_>>(),
     })
 }
@@ -121,12 +132,28 @@ fn readable(to: &mut dyn Write, report: &SnapshotReport) -> io::Result<()> {
     let downtime = body.window.as_ref().and_then(|w| w.downtime_ms);
     match downtime {
         Some(ms) => {
-            writeln!(to, ", downtime {}", human_duration(Duration::from_millis(ms)))?;
+            let phases = body.window.as_ref().and_then(|window| window.phases);
+            writeln!(to, ", {}", downtime_line(ms, phases))?;
         }
         None => writeln!(to)?,
     }
+    if let Some(why) = &report.unwell {
+        writeln!(to, "  problem: {}", unwell(why))?;
+    }
     evidence(to, body)?;
     problems(to, body)
+}
+
+/// How long the service was down, and what most of it went to.
+fn downtime_line(ms: u64, phases: Option<WindowPhases>) -> String {
+    let time = |ms| human_duration(Duration::from_millis(ms));
+    let Some(phases) = phases else { return format!("downtime {}", time(ms)) };
+    let mut parts = phases.named();
+    parts.sort_by_key(|(_, ms)| std::cmp::Reverse(*ms));
+    let part = |(name, ms): &(&str, u64)| format!("{name} {}", time(*ms));
+    let rest: Vec<String> = parts[1..].iter().filter(|(_, ms)| *ms > 0).map(part).collect();
+    let rest = if rest.is_empty() { String::new() } else { format!("; {}", rest.join(", ")) };
+    format!("downtime {}, most of it {}{rest}", time(ms), part(&parts[0]))
 }
 
 fn evidence(to: &mut dyn Write, body: &ManifestBody) -> io::Result<()> {

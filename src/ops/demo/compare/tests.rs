@@ -41,6 +41,7 @@ fn kept(directory: &Path) -> (Reader, Vec<u8>) {
     let reader = Reader::new(repository, Arc::clone(&accelerator), 8 << 20);
     let plan = ReadPlan::new(vec![bytes(directory).to_vec()], &[]).unwrap();
     let forest = read(&ReadInput {
+        manners: None,
         fs: &LinuxFs,
         plan: &plan,
         reader: &reader,
@@ -53,7 +54,6 @@ fn kept(directory: &Path) -> (Reader, Vec<u8>) {
         over: &|| false,
         interrupt: &Interrupt::manual(),
         progress: &Silent,
-        tops: crate::intake::forest::Tops::Joined(&[]),
     })
     .unwrap();
     assert!(forest.seen.problems.is_empty(), "{:?}", forest.seen.problems);
