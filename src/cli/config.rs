@@ -376,10 +376,7 @@ impl Config {
                 keys.push(format!("{key} has no effect yet in this version"));
             }
         };
-        look(window.freeze != usual_window.freeze, "window.freeze");
-        look(!window.freeze_create.is_empty(), "window.freeze_create");
-        look(window.freeze_path.is_some(), "window.freeze_path");
-        look(!window.freeze_remove.is_empty(), "window.freeze_remove");
+        look(window.freeze == Freeze::Reflink, "window.freeze = reflink");
         look(window.read_timeout != usual_window.read_timeout, "window.read_timeout");
         look(!self.evidence.ignore_roles.is_empty(), "evidence.ignore_roles");
         self.postgres.without_effect(&standard.postgres, &mut look);

@@ -40,6 +40,9 @@ pub struct WindowRecord {
     pub downtime_ms: Option<u64>,
     /// The nodes.
     pub nodes: Vec<NodeRecord>,
+    /// What was frozen in it, to be read after the start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub frozen: Vec<FrozenRecord>,
     /// How long each part of it took; `None` where nothing was stopped, or where nobody measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phases: Option<WindowPhases>,
@@ -59,6 +62,21 @@ pub struct WindowPhases {
     pub proof_ms: u64,
     /// Until the last service ran again.
     pub start_ms: u64,
+}
+
+/// Sources that were frozen while the service was stopped.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FrozenRecord {
+    /// How: `btrfs`, `command`.
+    pub by: String,
+    /// Paths of the sources, for people.
+    pub paths: Vec<String>,
+    /// What was made for it, for people.
+    pub made: String,
+    /// When that was done.
+    pub at: Timestamp,
+    /// Milliseconds that it took.
+    pub took_ms: u64,
 }
 
 impl WindowPhases {

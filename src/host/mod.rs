@@ -5,6 +5,7 @@ pub mod clock;
 pub mod commands;
 pub mod entropy;
 pub mod fanotify;
+pub mod freeze;
 pub mod fs;
 pub mod health;
 pub mod locks;

@@ -96,6 +96,26 @@ pub struct Seen {
     pub databases: Vec<Vec<u8>>,
 }
 
+impl Seen {
+    /// Adds what was seen of other roots of the same plan.
+    pub fn add(&mut self, other: Self) {
+        self.files += other.files;
+        self.dirs += other.dirs;
+        self.bytes += other.bytes;
+        self.files_new += other.files_new;
+        self.files_changed += other.files_changed;
+        self.bytes_read += other.bytes_read;
+        self.counted.resize(self.counted.len().max(other.counted.len()), 0);
+        self.counted.iter_mut().zip(&other.counted).for_each(|(sum, more)| *sum += more);
+        self.problems.extend(other.problems);
+        self.mounts.extend(other.mounts);
+        self.left_out.extend(other.left_out);
+        self.users.extend(other.users);
+        self.groups.extend(other.groups);
+        self.databases.extend(other.databases);
+    }
+}
+
 /// The engine.
 pub(super) struct Engine<'a> {
     pub(super) looker: Arc<Looker<'a>>,

@@ -107,6 +107,24 @@ impl Unbuilt<'_> {
         &self.engine.seen.problems
     }
 
+    /// Adds roots that were read apart.
+    pub fn join(&mut self, apart: Apart) {
+        self.engine.seen.add(apart.seen);
+        self.top.add(apart.top);
+    }
+
+    /// Builds the trees of the roots, to be joined with those of another read.
+    ///
+    /// # Errors
+    /// As [`Unbuilt::build`].
+    pub fn build_apart(mut self) -> Result<Apart, IntakeError> {
+        self.engine.build_waiting()?;
+        let mut top = self.top;
+        top.build(&mut self.engine);
+        let (seen, _) = self.engine.finish()?;
+        Ok(Apart { top, seen })
+    }
+
     /// Builds the trees.
     ///
     /// # Errors
@@ -123,6 +141,12 @@ impl Unbuilt<'_> {
     }
 }
 
+/// Some roots of a plan, read and built.
+pub struct Apart {
+    top: Branch,
+    seen: Seen,
+}
+
 /// A part of the tree of absolute paths.
 #[derive(Default)]
 struct Branch {
@@ -130,6 +154,22 @@ struct Branch {
     /// Of a directory that leads to roots.
     meta: Option<Meta>,
     below: BTreeMap<Vec<u8>, Branch>,
+}
+
+impl Branch {
+    /// Every directory becomes its entry.
+    fn build(&mut self, engine: &mut Engine<'_>) {
+        self.root = self.root.take().and_then(|root| root_entry(engine, b"", root)).map(Root::Leaf);
+        self.below.values_mut().for_each(|below| below.build(engine));
+    }
+
+    fn add(&mut self, other: Self) {
+        self.root = self.root.take().or(other.root);
+        self.meta = self.meta.take().or(other.meta);
+        for (name, below) in other.below {
+            self.below.entry(name).or_default().add(below);
+        }
+    }
 }
 
 /// What a root is.

@@ -3,6 +3,7 @@
 
 pub mod before;
 pub mod evidence;
+pub mod frozen;
 pub mod guard;
 mod health;
 pub mod intent;

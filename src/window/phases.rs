@@ -65,6 +65,7 @@ use crate::host::service::{Precaution, Service, ServiceError, ServiceState};
 use crate::host::signal::Interrupt;
 
 mod errors;
+mod frozen;
 mod quiet;
 mod ready;
 mod stopped;
@@ -74,6 +75,7 @@ mod tests;
 pub(super) use ready::disarm_nodes;
 
 pub use errors::{AbortReason, Aborted, ArmError};
+pub use frozen::{Gathered, Judged, Thawed, Vouched};
 pub use quiet::Due;
 
 /// Whether a window stops anything.
@@ -375,19 +377,8 @@ impl Quiescent {
         if core.context.interrupt.is_set() {
             return Err(give_up(core, AbortReason::Interrupted));
         }
-        let observer = Arc::clone(&core.context.observer);
-        let rules = core.plan.rules.clone();
-        let after = core.everywhere().look(trees);
-        let node = observer.node();
-        let asserted = rules.asserts("sqlite-settled");
-        // Locks are listed by pid namespace too, and need no privilege to be seen.
-        let sees_host = after.local_scope().starts_with("host");
-        let blind = (!sees_host).then_some("locks of other pid namespaces are out of sight");
-        let scope = if sees_host { "host" } else { "pid namespace" };
-        let mut all = core.stopped_evidence();
-        let by_events = second.is_by_events();
-        all.extend(core.everywhere().judge(&before, &after, trees, by_events));
-        all.extend(sqlite::settled(&second.sqlite, &*observer, blind, scope, asserted));
+        let node = core.context.observer.node();
+        let mut all = core.gathered(&before, second, trees);
         all.extend(evidence::trees(&second.trees, &node));
         all.extend(evidence::sources(&second.sources, &node));
         let held = all.iter().all(|one| one.held);

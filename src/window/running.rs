@@ -320,6 +320,7 @@ impl Core {
                 u64::try_from(to.saturating_sub(from).as_millis()).unwrap_or(u64::MAX)
             }),
             nodes,
+            frozen: Vec::new(),
             phases: self
                 .began
                 .zip(ended)

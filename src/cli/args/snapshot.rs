@@ -43,6 +43,21 @@ pub enum PrecopyMode {
     Never,
 }
 
+/// How the sources are held still while they are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FreezeMode {
+    /// The best that there is: the configured commands, or snapshots of btrfs
+    Auto,
+    /// Nothing: all is read while the service is stopped
+    None,
+    /// Snapshots of btrfs
+    Btrfs,
+    /// Clones of single large files (not there yet)
+    Reflink,
+    /// The commands of the configuration
+    Command,
+}
+
 /// `snapshot`.
 #[derive(Debug, Clone, Default, Args)]
 #[command(after_long_help = EXAMPLES)]
@@ -167,4 +182,8 @@ pub struct ServiceArgs {
     /// Whether content is read ahead while the service runs [default: auto]
     #[arg(long, value_name = "MODE", value_enum)]
     pub precopy: Option<PrecopyMode>,
+
+    /// How the sources are held still, so that the service starts before they are read [default: auto]
+    #[arg(long, value_name = "MODE", value_enum)]
+    pub freeze: Option<FreezeMode>,
 }

@@ -1,6 +1,7 @@
 //! `snapshot`
 
 mod announce;
+mod freeze;
 mod shown;
 
 use std::sync::Arc;
@@ -79,6 +80,7 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
     let planned = if args.allow_capture { wanted.plan_anyway() } else { wanted.plan() };
     let mut plan = planned.map_err(|error| wanted::failed(&error))?;
     let sources = source_records(&wanted);
+    plan.left_out.extend(freeze::left_out(&plan));
     plan.counted = wanted.sources.iter().filter(|s| s.dir).map(|s| s.path.clone()).collect();
     if args.dry_run {
         let outlook = outlook(context, args, &window, &plan);
@@ -99,6 +101,7 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
         connect_version: version,
         against,
         warnings,
+        freeze: freeze::wish(context, args)?,
         tags: args.tags.clone(),
         precopy: precopies(context, args),
         wait_idle: args.service.wait_idle.unwrap_or(context.loaded.config.service.wait_idle),
@@ -365,6 +368,8 @@ fn failed(error: &SnapshotError) -> CliError {
         }
         SnapshotError::Refused(_) => CliError::from_error(Kind::Refused, error)
             .hint("--allow-capture goes on; the result is a capture, which is never restorable"),
+        SnapshotError::Freeze(_) => CliError::from_error(Kind::Refused, error)
+            .hint("--freeze auto takes what there is, --freeze none reads all in the window"),
         SnapshotError::Arm(arm) => arm_failed(arm),
         SnapshotError::Aborted(aborted) => aborted_failed(aborted),
         SnapshotError::LeftStopped(_) => CliError::from_error(Kind::ServiceDown, error),
@@ -373,6 +378,9 @@ fn failed(error: &SnapshotError) -> CliError {
         SnapshotError::Intent(intent) => fault::intent(intent),
         SnapshotError::Commit { source, not_running } => {
             let mut shown = match &**source {
+                CommitFault::Build(IntakeError::Interrupted) => {
+                    CliError::from_error(Kind::Interrupted, error)
+                }
                 CommitFault::Write(_) | CommitFault::Build(_) | CommitFault::Commit(_) => {
                     CliError::from_error(Kind::Failed, error)
                 }

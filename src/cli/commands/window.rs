@@ -26,6 +26,8 @@ struct Row {
 struct Done {
     recovered: Vec<Row>,
     open: Vec<String>,
+    /// Names of what runs that are dead had left frozen, and is removed now.
+    frozen_removed: Vec<String>,
     errors: Vec<String>,
 }
 
@@ -171,7 +173,7 @@ fn with_files<T>(
 }
 
 fn recover(context: &Context) -> Result<Exit, CliError> {
-    let recovery = window::recover(&context.state_dir()?, &context.clock)?;
+    let (recovery, swept) = window::recover(&context.state_dir()?, &context.clock)?;
     let mut down = Vec::new();
     let mut rows = Vec::new();
     for one in &recovery.services {
@@ -201,6 +203,7 @@ fn recover(context: &Context) -> Result<Exit, CliError> {
     let result = Done {
         recovered: rows,
         open: recovery.open.clone(),
+        frozen_removed: swept.removed,
         errors: errors.iter().map(worded).collect(),
     };
     let shown = context.out().finish(&result, |to| {
@@ -213,11 +216,16 @@ fn recover(context: &Context) -> Result<Exit, CliError> {
             let site = printable(site.as_bytes());
             writeln!(to, "{site}: its window is open and its owner is at work: left alone")?;
         }
-        if result.recovered.is_empty() && result.open.is_empty() && result.errors.is_empty() {
+        for name in &result.frozen_removed {
+            writeln!(to, "What a dead run had frozen as {name} is removed.")?;
+        }
+        let nothing = result.recovered.is_empty() && result.frozen_removed.is_empty();
+        if nothing && result.open.is_empty() && result.errors.is_empty() {
             writeln!(to, "There was nothing to recover.")?;
         }
         Ok(())
     });
+    swept.left.iter().for_each(|left| context.said.warn(left));
     result.errors.iter().for_each(|error| context.said.warn(error));
     if !down.is_empty() {
         return Err(CliError::new(Kind::ServiceDown, down.join("; ")));

@@ -11,10 +11,10 @@ use crate::window::evidence::SecondLook;
 
 /// What is known of changes since the run began.
 pub(super) struct Events {
-    watch: Option<Watch>,
+    pub(super) watch: Option<Watch>,
     /// Why there is no watch at all.
     why: String,
-    dirty: DirtySet,
+    pub(super) dirty: DirtySet,
 }
 
 /// How the trees were looked at a second time.
@@ -27,9 +27,40 @@ pub(super) struct Proof {
     pub(super) events: u64,
     /// Why not all roots were judged by events.
     pub(super) why: String,
+    /// Roots that were frozen ...
+    pub(super) frozen: Vec<Vec<u8>>,
+    /// ... and how.
+    pub(super) how: String,
+}
+
+/// What the kernel told since the stop.
+pub(super) struct Late {
+    pub(super) set: DirtySet,
+    moved: bool,
+}
+
+impl Late {
+    /// Why not all that happened is known.
+    pub(super) fn lost(&self) -> Option<String> {
+        if !self.set.is_whole() {
+            return Some(self.set.cause.clone().unwrap_or_else(|| "events were lost".to_owned()));
+        }
+        self.moved.then(|| "a mount changed".to_owned())
+    }
 }
 
 impl Events {
+    /// What was told since it was gathered last.
+    pub(super) fn late(&self) -> Option<Late> {
+        let watch = self.watch.as_ref()?;
+        Some(Late { set: watch.take(), moved: watch.mounts_changed() })
+    }
+
+    /// Whether changes of these roots are told.
+    pub(super) fn watches(&self, roots: &[Vec<u8>]) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.covers(roots))
+    }
+
     /// Watches the file systems of all roots from now on.
     pub(super) fn begin(plan: &ReadPlan) -> Self {
         let (watch, why) = match Watch::begin(&plan.roots) {
@@ -159,21 +190,32 @@ impl Run<'_> {
         first: &FirstLook,
         events: &Events,
     ) -> Result<Proof, IntakeError> {
-        let roots = &self.input.plan.roots;
+        self.prove_by(read, first, events, events.late().as_ref())
+    }
+
+    /// As [`Run::prove`], for the roots of one read, by events that were taken.
+    pub(super) fn prove_by(
+        &self,
+        read: &ReadInput<'_>,
+        first: &FirstLook,
+        events: &Events,
+        late: Option<&Late>,
+    ) -> Result<Proof, IntakeError> {
         let mut proof = Proof { why: events.why_not(), ..Proof::default() };
-        if let Some(watch) = &events.watch {
-            let late = watch.take();
-            proof.events = late.events;
-            if late.is_whole() && !watch.mounts_changed() {
-                proof.by_events = first.covered_roots(watch.covered());
-                proof.again = touched(self.fs, first, &late);
-            } else {
-                proof.why = late.cause.unwrap_or_else(|| "a mount changed".to_owned());
+        if let (Some(late), Some(watch)) = (late, &events.watch) {
+            proof.events = late.set.events;
+            match late.lost() {
+                None => {
+                    proof.by_events = first.covered_roots(watch.covered());
+                    proof.again = touched(self.fs, first, &late.set);
+                }
+                Some(why) => proof.why = why,
             }
         }
         // A single file can be replaced without an event of its own.
         let by_events = |root: &Vec<u8>| proof.by_events.contains(root) && first.is_directory(root);
-        let others: Vec<Vec<u8>> = roots.iter().filter(|r| !by_events(r)).cloned().collect();
+        let roots = read.plan.roots.iter();
+        let others: Vec<Vec<u8>> = roots.filter(|root| !by_events(root)).cloned().collect();
         proof.again.merge(forest::look_again_at(read, first, &others)?);
         Ok(proof)
     }

@@ -2,9 +2,12 @@
 
 mod begin;
 mod events;
+mod freeze;
 mod manifest;
 pub mod plan;
 mod reading;
+mod thawed;
+mod window;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -21,9 +24,7 @@ use crate::host::fs::{LinuxFs, SourceFs};
 use crate::host::signal::Interrupt;
 use crate::host::users::Owners;
 use crate::intake::consistent::Consistent;
-use crate::intake::dirty::PreRead;
-use crate::intake::forest::{Forest, IntakeError, ReadInput, Unbuilt};
-use crate::intake::look::FirstLook;
+use crate::intake::forest::{Forest, IntakeError, ReadInput};
 use crate::intake::manners::Manners;
 use crate::intake::plan::ReadPlan;
 use crate::ops::session::{self, Session, SessionError};
@@ -36,15 +37,12 @@ use crate::store::reader::Reader;
 use crate::store::writer::{WriteError, WriteStats, Writer, check_free};
 use crate::window::guard::Guards;
 use crate::window::intent::{IntentError, IntentStore};
-use crate::window::observe::ThisMachine;
-use crate::window::phases::{
-    AbortReason, Aborted, ArmError, Context, NotRunning, Plan, Proven, Restarted, arm,
-};
+use crate::window::phases::{Aborted, ArmError, NotRunning, Plan, Restarted};
 use crate::window::site_lock::{LockError, SiteLock};
 use crate::window::start::fell_over;
 use begin::Begun;
-use events::Events;
-use reading::{Surfaces, warnings_of_readers};
+
+pub use freeze::{FreezeKind, FreezeWish};
 
 /// What a snapshot is to be of, and how.
 pub struct SnapshotInput<'a> {
@@ -62,6 +60,8 @@ pub struct SnapshotInput<'a> {
     pub against: Vec<String>,
     /// What a reader of the manifest should see again.
     pub warnings: Vec<String>,
+    /// How the sources are held still while they are read.
+    pub freeze: FreezeWish,
     /// Tags.
     pub tags: Vec<String>,
     /// Read ahead while the service lives.
@@ -118,6 +118,9 @@ pub enum SnapshotError {
     /// It could not become a snapshot, which was found before anything was stopped.
     #[error("this could not become a snapshot: {}", .0.join("; "))]
     Refused(Vec<String>),
+    /// What was to be frozen cannot be, which was found before anything was stopped.
+    #[error("the sources cannot be frozen as was asked for: {0}")]
+    Freeze(String),
     /// The window was not opened.
     #[error(transparent)]
     Arm(#[from] ArmError),
@@ -155,7 +158,7 @@ pub enum CommitFault {
     /// The last packs and segments.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// The trees of what was read.
+    /// Reading what had been frozen, or the trees of what was read.
     #[error(transparent)]
     Build(#[from] IntakeError),
     /// The manifest.
@@ -298,101 +301,6 @@ impl Run<'_> {
             manners: None,
             interrupt: &self.input.interrupt,
             progress: self.input.progress,
-        }
-    }
-
-    /// Everything between the lease and the commit.
-    fn window(
-        &mut self,
-        store: &IntentStore,
-        lock: &SiteLock,
-    ) -> Result<ReadInWindow, SnapshotError> {
-        let input = self.input;
-        (input.before_reading)();
-        let mut events = Events::begin(&input.plan);
-        let mut against = input.against.clone();
-        let began = input.clock.monotonic();
-        let (pre, ahead) = if input.precopy && input.window.mode.stops() {
-            let (pre, ahead, unreadable) = self.precopy(&mut events)?;
-            against.extend(unreadable);
-            (Some(pre), ahead)
-        } else {
-            (None, Ahead::default())
-        };
-        let took = input.clock.monotonic().saturating_sub(began);
-        let nothing = FirstLook::default();
-        let before = pre.as_ref().map_or(&nothing, PreRead::look);
-        let surfaces = Surfaces::of(&input.plan, &input.sqlite_dirs);
-        let observer = Arc::new(ThisMachine);
-        let seen = plan::Ahead { pre: pre.as_ref(), took, precopy: pre.is_some() };
-        let trees = surfaces.trees(before);
-        let estimate = self.before_the_stop(&mut events, &seen, &*observer, &trees, against)?;
-        let context = Context {
-            store: store.clone(),
-            clock: Arc::clone(&input.clock),
-            interrupt: input.interrupt.clone(),
-            observer,
-            guards: Arc::clone(&input.guards),
-        };
-        let inodes = before.inodes();
-        let armed = arm(input.window.clone(), context, lock)?;
-        input.progress.phase("stopping the service", None);
-        self.open_countdown(estimate);
-        let stopped = armed.stop().map_err(Box::new)?;
-        let time = input.clock.now();
-        input.progress.phase("reading", None);
-        events.gather();
-        let due = stopped.due();
-        let over = || due.is_over();
-        let (quiescent, read) = if events.cover(before, &input.plan) {
-            // Whoever changes something meanwhile is told of, so that nobody need be waited for.
-            let trees = surfaces.trees(&inodes);
-            let read = || self.read_stopped(&over, pre, &events);
-            let (quiescent, read, once) = stopped.quiesce_beside(&trees, read).map_err(Box::new)?;
-            if once {
-                (quiescent, read)
-            } else {
-                let pre = read.and_then(Unbuilt::build);
-                let pre = pre.map(|forest| PreRead::of(forest.first_look));
-                events.gather();
-                (quiescent, pre.and_then(|pre| self.read_stopped(&over, Some(pre), &events)))
-            }
-        } else {
-            let quiescent = stopped.quiesce(&surfaces.trees(before)).map_err(Box::new)?;
-            events.gather();
-            (quiescent, self.read_stopped(&over, pre, &events))
-        };
-        let looked = read.and_then(|read| {
-            let second = self.look_again(&over, &surfaces, &read, &events)?;
-            Ok((read, second))
-        });
-        let (forest, second) = match looked {
-            Ok(read) => read,
-            Err(IntakeError::Interrupted) => {
-                return Err(Box::new(quiescent.abort(AbortReason::Interrupted)).into());
-            }
-            Err(error) => {
-                let reason = AbortReason::Reading(Box::new(error));
-                return Err(Box::new(quiescent.abort(reason)).into());
-            }
-        };
-        let proven = quiescent
-            .prove_unmoved(&second, &surfaces.trees(forest.first_look()))
-            .map_err(Box::new)?;
-        input.progress.phase("starting the service", None);
-        let (forest, mut restarted) = match proven {
-            Proven::Undisturbed(proof) => (Ok(Consistent::mint(forest, &proof)), proof.restart()),
-            Proven::Disturbed(window) => (Err(forest), window.restart()),
-        };
-        warnings_of_readers(&mut restarted);
-        // What needs the sources no more was left for now.
-        let built = match forest {
-            Ok(proven) => proven.try_map(Unbuilt::build).map(Ok),
-            Err(forest) => forest.build().map(Err),
-        };
-        match built {
-            Ok(forest) => Ok(ReadInWindow { forest, restarted, time, ahead }),
-            Err(error) => Err(commit_fault(input, &restarted, error.into())),
         }
     }
 }

@@ -46,7 +46,7 @@ impl Surfaces {
     }
 
     /// The databases in the site's own directories: files that begin as SQLite's do.
-    fn databases(&self, problems: &mut Vec<(Vec<u8>, String)>) -> Vec<SqliteGroup> {
+    pub(super) fn databases(&self, problems: &mut Vec<(Vec<u8>, String)>) -> Vec<SqliteGroup> {
         let mut groups = Vec::new();
         for path in &self.sqlite_dirs {
             let listed = LinuxFs::open(path).and_then(|dir| Ok((dir.names()?, dir)));
@@ -73,39 +73,54 @@ impl Surfaces {
         against: &[String],
     ) -> SecondLook {
         let mut problems = problems.to_vec();
-        let again = &proof.again;
         let sqlite = self.databases(&mut problems);
-        let mut trees = Vec::new();
-        let mut sources = Vec::new();
-        for root in &plan.roots {
-            let examples: Vec<Vec<u8>> =
-                again.changed.iter().filter(|p| is_within(p, root)).cloned().collect();
-            let changed = match plan.roots.as_slice() {
-                [_] => again.changed_total,
-                _ => examples.len() as u64,
-            };
-            let by_events = proof.by_events.contains(root);
-            let by = match (by_events, proof.why.as_str()) {
-                (true, _) => format!("file system events, {} since the stop", proof.events),
-                (false, "") => "second scan".to_owned(),
-                (false, why) => format!("second scan ({why})"),
-            };
-            trees.push(TreeLook { path: root.clone(), by, by_events, changed, examples });
-            let mine: Vec<_> = problems.iter().filter(|(p, _)| is_within(p, root)).collect();
-            let detail = match mine.first() {
-                None => "all of it was read".to_owned(),
-                Some((path, what)) => {
-                    format!("{} could not be read, the first: {}: {what}", mine.len(), said(path))
-                }
-            };
-            sources.push(SourceRead { subject: root.clone(), whole: mine.is_empty(), detail });
-        }
-        for reason in against {
-            let subject = b"the site".to_vec();
-            sources.push(SourceRead { subject, whole: false, detail: reason.clone() });
-        }
-        SecondLook { trees, sources, sqlite }
+        SecondLook { sqlite, ..looked(plan, &problems, proof, against) }
     }
+}
+
+/// What was looked at again, but for databases.
+pub(super) fn looked(
+    plan: &ReadPlan,
+    problems: &[(Vec<u8>, String)],
+    proof: &Proof,
+    against: &[String],
+) -> SecondLook {
+    let again = &proof.again;
+    let mut trees = Vec::new();
+    let mut sources = Vec::new();
+    for root in &plan.roots {
+        let examples: Vec<Vec<u8>> =
+            again.changed.iter().filter(|p| is_within(p, root)).cloned().collect();
+        let changed = match plan.roots.as_slice() {
+            [_] => again.changed_total,
+            _ => examples.len() as u64,
+        };
+        let by_events = proof.by_events.contains(root);
+        let frozen = proof.frozen.contains(root);
+        let mut by = match (by_events, proof.why.as_str()) {
+            (true, _) => format!("file system events, {} since the stop", proof.events),
+            (false, "") => "second scan".to_owned(),
+            (false, why) => format!("second scan ({why})"),
+        };
+        if frozen {
+            by = format!("{}; {by}", proof.how);
+        }
+        trees.push(TreeLook { path: root.clone(), by, by_events, changed, examples });
+        let mine: Vec<_> = problems.iter().filter(|(p, _)| is_within(p, root)).collect();
+        let detail = match mine.first() {
+            None if frozen => "all of it was read, as it was frozen".to_owned(),
+            None => "all of it was read".to_owned(),
+            Some((path, what)) => {
+                format!("{} could not be read, the first: {}: {what}", mine.len(), said(path))
+            }
+        };
+        sources.push(SourceRead { subject: root.clone(), whole: mine.is_empty(), detail });
+    }
+    for reason in against {
+        let subject = b"the site".to_vec();
+        sources.push(SourceRead { subject, whole: false, detail: reason.clone() });
+    }
+    SecondLook { trees, sources, sqlite: Vec::new() }
 }
 
 fn is_database(dir: &crate::host::fs::linux::LinuxDir, name: &[u8]) -> bool {

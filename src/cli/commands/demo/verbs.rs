@@ -22,7 +22,7 @@ use crate::ops::demo::{Failed, Put, Stage, Taken, Verbs};
 use crate::ops::init::{COMPRESSION, Init, init};
 use crate::ops::restore::{RestoreInput, Target, restore};
 use crate::ops::session::{self, Location, Session};
-use crate::ops::snapshot::{SnapshotInput, snapshot};
+use crate::ops::snapshot::{FreezeWish, SnapshotInput, snapshot};
 use crate::ops::sources::{SourcesInput, Wanted, gather};
 use crate::record::open::RecordError;
 use crate::record::snapshot::Snapshot;
@@ -161,6 +161,7 @@ impl Verbs for Own {
             connect_version: None,
             against: Vec::new(),
             warnings: wanted.warnings.iter().map(|warning| warning.message.clone()).collect(),
+            freeze: FreezeWish::none(),
             tags: vec!["demo".into()],
             precopy: true,
             wait_idle: Duration::ZERO,
