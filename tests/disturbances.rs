@@ -148,3 +148,33 @@ fn undisturbed_windows_all_give_a_snapshot() {
         place.site.is_in_order();
     }
 }
+
+/// A reader that copies bundles as they come, as `rsync` would, all the time. Where events tell of
+/// changes it costs no snapshot; where only a second scan does it may, until it pauses by itself.
+#[test]
+fn windows_beside_a_live_reader_give_a_snapshot() {
+    let windows = if std::env::var_os("CABK_LONG").is_some() { 50 } else { 5 };
+    let Some(place) = Place::by_events() else { return };
+    let site = &place.site;
+    site.remove("svc/after-stop");
+    site.put("copied/begun", "");
+    let path = |name: &str| site.path(name).display().to_string();
+    let (from, to) = (path("data/bundles"), path("copied"));
+    let script = format!("cd {from} && while [ -d {to} ]; do cp -ru . {to}/; done");
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", &script]).stdin(std::process::Stdio::null());
+    let _reader = world::Guarded(command.spawn().unwrap());
+    world::until(60, "the reader", || site.path("copied/1/11.tar.gz").exists());
+    for number in 0..windows {
+        site.put(&format!("data/bundles/2/{number}.tar.gz"), &format!("bundle {number}"));
+        let done = site.snapshot(&["--wait-quiet", "100ms"]);
+        assert_eq!(done.code, 0, "window {number}: {}", done.said());
+        assert_eq!(done.json["kind"], "snapshot");
+        // It stands in the directory all the time.
+        assert!(done.stderr.contains("only reading"), "{}", done.stderr);
+    }
+    let last = format!("copied/2/{}.tar.gz", windows - 1);
+    world::until(60, "the last bundle", || site.path(&last).exists());
+    eprintln!("{windows} windows of {windows} beside a reader gave a snapshot");
+    site.is_in_order();
+}

@@ -30,7 +30,7 @@ impl Gate {
     #[track_caller]
     pub(crate) fn halt(self, process: u32) -> Halted {
         let pid = Pid::from_raw(i32::try_from(process).unwrap()).unwrap();
-        until(60, "the gate", || {
+        until(240, "the gate", || {
             let mut came = false;
             for event in self.0.read_events().unwrap_or_default() {
                 if event.pid() == pid.as_raw_nonzero().get() {
@@ -43,7 +43,7 @@ impl Gate {
             }
             came
         });
-        until(20, "the halt", || is_halted(process));
+        until(60, "the halt", || is_halted(process));
         Halted(pid)
     }
 }

@@ -97,7 +97,7 @@ impl Place {
         command.stdout(file("svc/out")).stderr(file("svc/err"));
         let mut child = Guarded(command.spawn().unwrap());
         let said = || std::fs::read_to_string(site.path("svc/err")).unwrap();
-        until(60, "the stop", || {
+        until(240, "the stop", || {
             assert!(child.0.try_wait().unwrap().is_none(), "it ended: {}", said());
             site.path("svc/stopped").exists()
         });
