@@ -106,14 +106,13 @@ impl Run<'_> {
         let live = input.plan.only(roots);
         let due = quiescent.due();
         let over = || due.is_over();
-        let read = self.read_beside(&live, pre.as_ref(), &events, &over);
-        let mut beside = match read {
+        let mut beside = match self.read_beside(&live, pre.as_ref(), &events, &over) {
             Ok(beside) => beside,
             Err(error) => return Err(Opened::given_up(quiescent, error)),
         };
         if let Some(why) = beside.late.as_ref().map_or(Some("no events".to_owned()), Late::lost) {
-            let Beside { read, late, proof } = beside;
-            drop((read, proof));
+            let late = beside.late.take();
+            drop(beside);
             late.into_iter().for_each(|late| events.dirty.merge(late.set));
             let opened = Opened { surfaces, pre, events, time, ahead };
             let mut read = self.read_quiescent(quiescent, opened)?;
