@@ -16,10 +16,10 @@ use super::digest::{self, Digest};
 use super::dirty::Fate;
 use super::file::FileError;
 use super::first::FirstLook;
-use super::forest::Threads;
 use super::names::{NamesLook, Wanted};
 use super::scan::{Look, LookError, Looker, Target};
 use super::stream::Streamer;
+use super::threads::Threads;
 use crate::base::path::join;
 use crate::base::progress::Progress;
 use crate::format::tree::{Entry, Node};
@@ -124,8 +124,8 @@ pub(super) struct Engine<'a> {
 
 /// What was looked at of a directory.
 enum Looked {
-    All(Result<Look, LookError>),
-    Names(NamesLook),
+    All(Box<Result<Look, LookError>>),
+    Names(Box<NamesLook>),
 }
 
 /// A directory that is to be looked at, or only some of its files.
@@ -133,8 +133,8 @@ type Asked = (Target, Option<Wanted>);
 
 fn look_at(looker: &Looker<'_>, (target, wanted): &Asked) -> Looked {
     match wanted.as_ref().and_then(|wanted| looker.look_names(target, wanted)) {
-        Some(names) => Looked::Names(names),
-        None => Looked::All(looker.look(target)),
+        Some(names) => Looked::Names(Box::new(names)),
+        None => Looked::All(Box::new(looker.look(target))),
     }
 }
 
@@ -217,7 +217,8 @@ impl<'a> Engine<'a> {
                     let (nodes, targets) = self.next_batch();
                     let (send, looks) = mpsc::sync_channel(1);
                     scope.spawn(move |_| {
-                        let looks: Vec<_> = targets.iter().map(|one| look_at(looker, one)).collect();
+                        let looks: Vec<_> =
+                            targets.iter().map(|one| look_at(looker, one)).collect();
                         // Nobody waits where the read has failed meanwhile.
                         let _ = send.send(looks);
                     });
@@ -253,10 +254,12 @@ impl<'a> Engine<'a> {
         let mut below = Vec::new();
         for (node, look) in nodes.into_iter().zip(looks) {
             match look {
-                Looked::All(Ok(look)) => self.take_in(node, look, &mut below)?,
-                Looked::All(Err(error)) => self.give_up(node, error)?,
+                Looked::All(look) => match *look {
+                    Ok(look) => self.take_in(node, look, &mut below)?,
+                    Err(error) => self.give_up(node, error)?,
+                },
                 Looked::Names(look) => {
-                    for child in self.take_names(node, look, &mut below) {
+                    for child in self.take_names(node, *look, &mut below) {
                         self.pass(child, &mut below)?;
                     }
                 }
@@ -310,7 +313,11 @@ impl<'a> Engine<'a> {
                         let state = self.nodes.get_mut(child);
                         state.known = kid.map(|(kid, _)| kid);
                         state.by_names = fate == Some(Fate::Names);
-                        if fate == Some(Fate::Above) { passed.push(child) } else { below.push(child) }
+                        if fate == Some(Fate::Above) {
+                            passed.push(child)
+                        } else {
+                            below.push(child)
+                        }
                     } else {
                         let path = join(&above, &seen.name);
                         self.job_bytes += seen.stat.size.min(WINDOW_BYTES);
@@ -398,7 +405,8 @@ impl<'a> Engine<'a> {
             }
             let state = match done.result {
                 Ok(entry) => {
-                    let size = if let Node::File { size, .. } = entry.node { size } else { done.size };
+                    let size =
+                        if let Node::File { size, .. } = entry.node { size } else { done.size };
                     if size != done.size {
                         self.mark_uncounted(done.node);
                     }

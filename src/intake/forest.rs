@@ -11,12 +11,13 @@ use super::file::{self, Remarks, Surroundings};
 use super::look::{FirstLook, SecondLook, again};
 use super::plan::ReadPlan;
 use super::scan::{Anchor, Looker, Mounted, Target, mounted};
+use super::threads::Threads;
 use super::trail::Trail;
-use crate::base::path::{components, is_within, join};
+use crate::base::path::{components, join};
 use crate::base::progress::Progress;
 use crate::base::time::Timestamp;
 use crate::format::tree::{Entry, Meta, Node};
-use crate::host::fs::{InodeKind, SourceDir, SourceFs, Stat, volume};
+use crate::host::fs::{InodeKind, SourceDir, SourceFs, Stat};
 use crate::host::machine;
 use crate::host::process::Device;
 use crate::host::signal::Interrupt;
@@ -24,11 +25,6 @@ use crate::store::accelerator::Generation;
 use crate::store::reader::Reader;
 use crate::store::writer::Writer;
 use crate::tree::builder::DirBuilder;
-
-/// Looks that are waited for at once where answers come from far away ...
-const FAR_LOOKS: usize = 64;
-/// ... and files that are read at once.
-const FAR_READS: usize = 16;
 
 /// What reading needs.
 #[derive(Clone, Copy)]
@@ -134,7 +130,7 @@ enum Root {
     /// A directory: its place in the engine.
     Directory(usize),
     /// Anything else.
-    Leaf(Entry),
+    Leaf(Box<Entry>),
 }
 
 /// Reads all roots of a plan.
@@ -208,42 +204,6 @@ fn engine<'a>(
         input.sort,
         threads,
     )
-}
-
-/// How many threads look at directories, and how many read files.
-#[derive(Clone, Copy)]
-pub(super) struct Threads {
-    pub(super) look: usize,
-    pub(super) read: usize,
-    /// Some answers come from far away: what counts is how many are waited for at once, not how many
-    /// processors there are.
-    pub(super) far: bool,
-}
-
-impl Threads {
-    fn of(input: &ReadInput<'_>) -> Self {
-        let own = input.threads.max(1);
-        match is_far(input) {
-            false => Self { look: own, read: own, far: false },
-            // On a first snapshot each thread that reads has large blocks of its own.
-            true if input.sort => Self { look: own.max(FAR_LOOKS), read: own, far: true },
-            true => Self { look: own.max(FAR_LOOKS), read: own.max(FAR_READS), far: true },
-        }
-    }
-}
-
-/// Whether a root, or something mounted below one, is no file system of this machine. What cannot be
-/// found out is a problem of the reading.
-fn is_far(input: &ReadInput<'_>) -> bool {
-    let far = |path: &Vec<u8>| {
-        let dir = input.fs.open_root(path).ok()?;
-        let volume = input.fs.volume(&*dir).ok()?;
-        Some(!volume.local && !volume.pseudo)
-    };
-    let below = volume::mounts().unwrap_or_default();
-    let mut below = below.iter().filter(|m| input.plan.roots.iter().any(|r| is_within(&m.point, r)));
-    input.plan.roots.iter().any(|root| far(root) == Some(true))
-        || below.any(|m| !volume::is_local(&m.fs_type) && !volume::is_pseudo(&m.fs_type))
 }
 
 fn read_with<'a>(
@@ -346,9 +306,8 @@ fn read_root(
             let target = target(&engine.looker, root, path);
             Ok(Some(Root::Directory(engine.read_root(target)?)))
         }
-        Some((name, stat)) => {
-            Ok(read_leaf(engine, input, &root, path, name, stat)?.map(Root::Leaf))
-        }
+        Some((name, stat)) => Ok(read_leaf(engine, input, &root, path, name, stat)?
+            .map(|entry| Root::Leaf(Box::new(entry)))),
     }
 }
 
@@ -448,7 +407,7 @@ fn grow(engine: &mut Engine<'_>, name: &[u8], branch: Branch) -> Result<Entry, I
 fn root_entry(engine: &mut Engine<'_>, name: &[u8], root: Root) -> Option<Entry> {
     let entry = match root {
         Root::Directory(place) => engine.root_entry(place)?,
-        Root::Leaf(entry) => entry,
+        Root::Leaf(entry) => *entry,
     };
     Some(Entry { name: name.to_vec(), ..entry })
 }

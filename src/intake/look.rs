@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use super::digest::Digest;
 use super::engine::IntakeError;
 use super::first::DirNo;
-pub use super::first::FirstLook;
+pub use super::first::{FirstLook, Inodes};
 use super::scan::{Listing, LookError, Looker, Seen, Target, short};
 use crate::base::path::join;
 use crate::host::fanotify::DirtySet;

@@ -16,6 +16,8 @@ mod names;
 pub mod plan;
 mod scan;
 mod stream;
+mod target;
+mod threads;
 mod trail;
 
 pub mod consistent;

@@ -145,7 +145,11 @@ impl Engine<'_> {
                 let child = self.nodes.add(Some((node, slots.len())), below_of(&target, seen));
                 let state = self.nodes.get_mut(child);
                 (state.known, state.by_names) = (Some(kid), fate == Fate::Names);
-                if fate == Fate::Above { passed.push(child) } else { below.push(child) }
+                if fate == Fate::Above {
+                    passed.push(child)
+                } else {
+                    below.push(child)
+                }
                 SlotState::Waiting(None)
             };
             slots.push(Slot { name: seen.name.to_vec(), state });

@@ -93,7 +93,8 @@ impl Engine<'_> {
         let state = self.nodes.get(node);
         let no = state.known.filter(|_| state.by_names)?;
         let fates = &self.before.as_ref()?.fates;
-        let seen = self.first_look.dirs.get(no as usize).filter(|_| fates.get(no) == Fate::Names)?;
+        let seen =
+            self.first_look.dirs.get(no as usize).filter(|_| fates.get(no) == Fate::Names)?;
         Some(Wanted { names: fates.names(no).to_vec(), tree: seen.tree, exact: seen.exact })
     }
 

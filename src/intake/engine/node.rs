@@ -165,15 +165,14 @@ impl Engine<'_> {
         attributes: Option<Attributes>,
     ) -> Result<(), IntakeError> {
         let state = self.nodes.get(node);
-        let (Some(stat), false) = (state.stat.or(state.target.stat), state.target.meta_known) else {
+        let (Some(stat), false) = (state.stat.or(state.target.stat), state.target.meta_known)
+        else {
             return Ok(());
         };
         let path = state.target.trail.path();
         let volume = Arc::clone(&state.volume);
-        let around = Surroundings {
-            volume: &volume.volume.identity,
-            class: self.looker.plan.class(&path),
-        };
+        let around =
+            Surroundings { volume: &volume.volume.identity, class: self.looker.plan.class(&path) };
         let hand = &mut self.hands[0];
         let mut remarks = Remarks::default();
         let made = file::meta(

@@ -3,6 +3,7 @@
 mod begin;
 mod events;
 mod manifest;
+mod prepare;
 mod reading;
 
 use std::collections::HashSet;
@@ -22,7 +23,6 @@ use crate::host::users::Owners;
 use crate::intake::consistent::Consistent;
 use crate::intake::dirty::PreRead;
 use crate::intake::forest::{Forest, IntakeError, ReadInput, Unbuilt};
-use crate::intake::look::FirstLook;
 use crate::intake::plan::ReadPlan;
 use crate::ops::session::{self, Session, SessionError};
 use crate::record::catalogue::Catalogue;
@@ -35,15 +35,14 @@ use crate::store::writer::{WriteError, WriteStats, Writer, check_free};
 use crate::window::evidence::ONLY_READS;
 use crate::window::guard::Guards;
 use crate::window::intent::{IntentError, IntentStore};
-use crate::window::observe::{Observer, ThisMachine, Trees};
+use crate::window::observe::ThisMachine;
 use crate::window::phases::{
     AbortReason, Aborted, ArmError, Context, NotRunning, Plan, Proven, Restarted, arm,
 };
 use crate::window::site_lock::{LockError, SiteLock};
 use crate::window::start::fell_over;
 use begin::Begun;
-use events::Events;
-use reading::Surfaces;
+use prepare::Prepared;
 
 /// What a snapshot is to be of, and how.
 pub struct SnapshotInput<'a> {
@@ -196,6 +195,8 @@ struct Run<'a> {
     believed: HashSet<Generation>,
     generation: Generation,
     first: bool,
+    /// When what the sources' file systems had in memory was last written, before the stop.
+    synced: Option<Timestamp>,
 }
 
 /// Takes a snapshot.
@@ -238,6 +239,7 @@ pub fn snapshot(
         believed: begun.believed,
         generation: begun.generation,
         first: begun.first,
+        synced: None,
     };
     let done = run.window(&store, &lock);
     let read = match done {
@@ -297,29 +299,8 @@ impl Run<'_> {
         lock: &SiteLock,
     ) -> Result<ReadInWindow, SnapshotError> {
         let input = self.input;
-        let mut events = Events::begin(&input.plan);
-        let mut against = input.against.clone();
-        let (pre, ahead) = if input.precopy && input.window.mode.stops() {
-            let (pre, ahead, unreadable) = self.precopy(&mut events)?;
-            against.extend(unreadable);
-            (Some(pre), ahead)
-        } else {
-            (None, Ahead::default())
-        };
-        let nothing = FirstLook::default();
-        let before = pre.as_ref().map_or(&nothing, PreRead::look);
-        let surfaces = Surfaces::of(&input.plan, &input.sqlite_dirs);
         let observer = Arc::new(ThisMachine);
-        self.wait_idle(&*observer, &surfaces.trees(before));
-        against.extend(crate::window::before::obstacles(
-            &input.window,
-            &*observer,
-            &surfaces.trees(before),
-            events.tell_all(),
-        ));
-        if input.window.mode.stops() && !against.is_empty() && !input.window.allow_capture {
-            return Err(SnapshotError::Refused(against));
-        }
+        let Prepared { mut events, pre, ahead, surfaces, inodes } = self.prepare(&*observer)?;
         let context = Context {
             store: store.clone(),
             clock: Arc::clone(&input.clock),
@@ -327,32 +308,35 @@ impl Run<'_> {
             observer,
             guards: Arc::clone(&input.guards),
         };
-        let inodes = before.inodes();
         let armed = arm(input.window.clone(), context, lock)?;
         input.progress.phase("stopping the service", None);
         let stopped = armed.stop().map_err(Box::new)?;
-        let time = input.clock.now();
+        let mut time = input.clock.now();
         input.progress.phase("reading", None);
         events.gather();
         let due = stopped.due();
         let over = || due.is_over();
-        let (quiescent, read) = if events.cover(before, &input.plan) {
+        let trees = surfaces.trees(&inodes);
+        let told = pre.as_ref().is_some_and(|pre| events.cover(pre.look(), &input.plan));
+        let (quiescent, read) = if told {
             // Whoever changes something meanwhile is told of, so that nobody need be waited for.
-            let trees = surfaces.trees(&inodes);
-            let read = || self.read_stopped(&over, pre, &events);
+            let read = || self.read_stopped(&over, pre, &events, self.synced);
             let (quiescent, read, once) = stopped.quiesce_beside(&trees, read).map_err(Box::new)?;
             if once {
                 (quiescent, read)
             } else {
                 let pre = read.and_then(Unbuilt::build);
                 let pre = pre.map(|forest| PreRead::of(forest.first_look));
+                time = input.clock.now();
                 events.gather();
-                (quiescent, pre.and_then(|pre| self.read_stopped(&over, Some(pre), &events)))
+                let again = |pre| self.read_stopped(&over, Some(pre), &events, self.synced);
+                (quiescent, pre.and_then(again))
             }
         } else {
-            let quiescent = stopped.quiesce(&surfaces.trees(before)).map_err(Box::new)?;
+            let quiescent = stopped.quiesce(&trees).map_err(Box::new)?;
+            time = input.clock.now();
             events.gather();
-            (quiescent, self.read_stopped(&over, pre, &events))
+            (quiescent, self.read_stopped(&over, pre, &events, None))
         };
         let looked = read.and_then(|read| {
             let second = self.look_again(&over, &surfaces, &read, &events)?;
@@ -360,11 +344,11 @@ impl Run<'_> {
         });
         let (forest, second) = match looked {
             Ok(read) => read,
-            Err(IntakeError::Interrupted) => {
-                return Err(Box::new(quiescent.abort(AbortReason::Interrupted)).into());
-            }
             Err(error) => {
-                let reason = AbortReason::Reading(Box::new(error));
+                let reason = match error {
+                    IntakeError::Interrupted => AbortReason::Interrupted,
+                    error => AbortReason::Reading(Box::new(error)),
+                };
                 return Err(Box::new(quiescent.abort(reason)).into());
             }
         };
@@ -385,31 +369,6 @@ impl Run<'_> {
         match built {
             Ok(forest) => Ok(ReadInWindow { forest, restarted, time, ahead }),
             Err(error) => Err(commit_fault(input, &restarted, error.into())),
-        }
-    }
-
-    /// Postpones the stop while the server's children, or anybody else, use the sources: renderings
-    /// outlive a stop and would hold the window open.
-    fn wait_idle(&self, observer: &dyn Observer, trees: &Trees<'_>) {
-        let input = self.input;
-        if input.wait_idle.is_zero() || !input.window.mode.stops() {
-            return;
-        }
-        input.progress.phase("waiting for renderings to end", None);
-        let servers =
-            input.window.services.iter().filter_map(|s| s.service.status().ok()?.main_pid);
-        let mut tolerated = trees.exclude.to_vec();
-        tolerated.extend(servers);
-        let began = input.clock.monotonic();
-        loop {
-            let uses = observer.scan(&Trees { exclude: &tolerated, ..*trees });
-            // What cannot be looked at is the obstacles' to tell.
-            let idle = uses.map_or(true, |found| found.is_none_or(|found| found.uses.is_empty()));
-            let waited = input.clock.monotonic().saturating_sub(began);
-            if idle || waited >= input.wait_idle || input.interrupt.is_set() {
-                return;
-            }
-            input.clock.sleep(Duration::from_secs(1).min(input.wait_idle - waited));
         }
     }
 }

@@ -75,7 +75,11 @@ impl Stopped {
     }
 
     /// The second value says whether one look was enough.
-    fn wait(self, trees: &Trees<'_>, mut first: Option<Looks>) -> Result<(Quiescent, bool), Aborted> {
+    fn wait(
+        self,
+        trees: &Trees<'_>,
+        mut first: Option<Looks>,
+    ) -> Result<(Quiescent, bool), Aborted> {
         let core = self.core;
         let clock = &*core.context.clock;
         let began = clock.monotonic();
