@@ -301,14 +301,7 @@ impl Run<'_> {
         let input = self.input;
         let observer = Arc::new(ThisMachine);
         let Prepared { mut events, pre, ahead, surfaces, inodes } = self.prepare(&*observer)?;
-        let context = Context {
-            store: store.clone(),
-            clock: Arc::clone(&input.clock),
-            interrupt: input.interrupt.clone(),
-            observer,
-            guards: Arc::clone(&input.guards),
-        };
-        let armed = arm(input.window.clone(), context, lock)?;
+        let armed = arm(input.window.clone(), context(input, store, observer), lock)?;
         input.progress.phase("stopping the service", None);
         let stopped = armed.stop().map_err(Box::new)?;
         let mut time = input.clock.now();
@@ -361,15 +354,40 @@ impl Run<'_> {
             Proven::Disturbed(window) => (Err(forest), window.restart()),
         };
         warnings_of_readers(&mut restarted);
-        // What needs the sources no more was left for now.
-        let built = match forest {
-            Ok(proven) => proven.try_map(Unbuilt::build).map(Ok),
-            Err(forest) => forest.build().map(Err),
-        };
-        match built {
-            Ok(forest) => Ok(ReadInWindow { forest, restarted, time, ahead }),
-            Err(error) => Err(commit_fault(input, &restarted, error.into())),
-        }
+        built(input, forest, restarted, |forest, restarted| ReadInWindow {
+            forest,
+            restarted,
+            time,
+            ahead,
+        })
+    }
+}
+
+/// What the window needs of the machine.
+fn context(input: &SnapshotInput<'_>, store: &IntentStore, observer: Arc<ThisMachine>) -> Context {
+    Context {
+        store: store.clone(),
+        clock: Arc::clone(&input.clock),
+        interrupt: input.interrupt.clone(),
+        observer,
+        guards: Arc::clone(&input.guards),
+    }
+}
+
+/// Builds what needs the sources no more and was left for when the service runs again.
+fn built(
+    input: &SnapshotInput<'_>,
+    forest: Result<Consistent<Unbuilt<'_>>, Unbuilt<'_>>,
+    restarted: Restarted,
+    of: impl FnOnce(Result<Consistent<Forest>, Forest>, Restarted) -> ReadInWindow,
+) -> Result<ReadInWindow, SnapshotError> {
+    let forest = match forest {
+        Ok(proven) => proven.try_map(Unbuilt::build).map(Ok),
+        Err(forest) => forest.build().map(Err),
+    };
+    match forest {
+        Ok(forest) => Ok(of(forest, restarted)),
+        Err(error) => Err(commit_fault(input, &restarted, error.into())),
     }
 }
 
