@@ -14,6 +14,7 @@ use cabk::base::progress::Silent;
 use cabk::host::clock::SystemClock;
 use cabk::host::signal::Interrupt;
 use cabk::host::users::SystemOwners;
+use cabk::intake::manners::Manners;
 use cabk::intake::plan::ReadPlan;
 use cabk::ops::restore::{RestoreInput, Target, restore};
 use cabk::ops::session::{self, Location, Session};
@@ -72,6 +73,7 @@ fn take(session: Session, source: &Path, dir: &Path) -> Snapshot {
         start_timeout: Duration::from_secs(5),
         max_downtime: Duration::from_secs(3600),
         wait_quiet: Duration::from_secs(1),
+        health: None,
         rules: Default::default(),
     };
     let input = SnapshotInput {
@@ -89,6 +91,8 @@ fn take(session: Session, source: &Path, dir: &Path) -> Snapshot {
         min_free: 0,
         state_dir: dir.join("state"),
         threads: 2,
+        manners: Manners::none(Arc::new(SystemClock)),
+        before_reading: &|| {},
         owners: &SystemOwners::default(),
         clock: Arc::new(SystemClock),
         interrupt: Interrupt::manual(),
@@ -134,6 +138,8 @@ fn main() {
             interrupt: &interrupt,
             progress: &Silent,
             threads: 2,
+            manners: Manners::none(Arc::new(SystemClock)),
+            before_reading: &|| {},
         };
         let (took, report) = time(|| restore(&input).unwrap());
         assert_eq!((report.problems_total, report.bytes), (0, tree.bytes));

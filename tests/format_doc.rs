@@ -333,6 +333,14 @@ fn manifest_body() -> manifest::ManifestBody {
                 ran_before: true,
                 runs_after: None,
             }],
+            frozen: vec![manifest::FrozenRecord {
+                by: String::new(),
+                paths: vec![],
+                made: String::new(),
+                at: Timestamp::EPOCH,
+                took_ms: 0,
+            }],
+            phases: Some(manifest::WindowPhases::default()),
         }),
         evidence: vec![manifest::Evidence {
             check: String::new(),

@@ -1,7 +1,7 @@
 //! Large files: memory stays bounded, and a second day's metadata is in proportion to what changed.
 //!
 //! Ordinarily with files of 64 MiB. `CABK_LONG=1`: a file of 20 GB (or `CABK_LONG_BYTES`) and a
-//! database of 9 GB, which needs 50 GB of room below `CABK_LONG_DIR` (default: the temporary
+//! database of 20 GB, which need 45 GB of room below `CABK_LONG_DIR` (default: the temporary
 //! directory).
 
 mod common;
@@ -281,7 +281,7 @@ fn a_large_file_costs_what_changed_of_it() {
 fn a_large_database_costs_what_changed_of_it() {
     // Up to 8 GiB pages keep their 4 KiB, of which names in tables and lists are 3 to 4 %.
     let size = if is_long() {
-        Size { bytes: 9_000_000_000, runs: 100, metadata_permille: 20 }
+        Size { bytes: 20_000_000_000, runs: 100, metadata_permille: 20 }
     } else {
         Size { bytes: 64 << 20, runs: 1, metadata_permille: 50 }
     };

@@ -10,6 +10,8 @@ mod world;
 mod disturbed;
 #[path = "window/late.rs"]
 mod late;
+#[path = "window/manners.rs"]
+mod manners;
 #[path = "window/refused.rs"]
 mod refused;
 #[path = "window/runtimes.rs"]
@@ -93,7 +95,8 @@ fn a_start_that_fails_is_30_and_costs_no_snapshot() {
     assert_eq!(inside.records[0].1, RecordKind::Snapshot);
     inside.read_all();
     assert!(!site.runs() && site.world.has_intent(), "somebody has to start it");
-    let status = site.world.run(&["window", "status", "--json"]).expect(0);
+    // Somebody has to know of it by the code alone.
+    let status = site.world.run(&["window", "status", "--json"]).expect(30);
     assert_eq!((&status.json["open"], &status.json["stale"]), (&true.into(), &true.into()));
     // As long as it does not start, that stays the result.
     site.world.run(&["window", "recover", "--json"]).expect(30);

@@ -82,6 +82,7 @@ impl Reads {
     ) -> T {
         let writer = self.writer(first);
         let input = ReadInput {
+            manners: None,
             fs: &LinuxFs,
             plan: &self.plan,
             reader: &self.reader,

@@ -1,5 +1,6 @@
 //! Pure words without I/O: ids, byte paths, bounds, times, sizes, secrets.
 
+pub mod chain;
 pub mod id;
 pub mod limits;
 pub mod path;

@@ -370,20 +370,13 @@ impl Config {
     pub fn without_effect(&self) -> Vec<String> {
         let standard = Self::default();
         let (window, usual_window) = (&self.window, &standard.window);
-        let (service, usual_service) = (&self.service, &standard.service);
         let mut keys = Vec::new();
         let mut look = |differs: bool, key: &str| {
             if differs {
                 keys.push(format!("{key} has no effect yet in this version"));
             }
         };
-        look(service.health_url != usual_service.health_url, "service.health_url");
-        look(window.freeze != usual_window.freeze, "window.freeze");
-        look(!window.freeze_create.is_empty(), "window.freeze_create");
-        look(window.freeze_path.is_some(), "window.freeze_path");
-        look(!window.freeze_remove.is_empty(), "window.freeze_remove");
-        look(window.max_read_rate.is_some(), "window.max_read_rate");
-        look(window.nice != usual_window.nice, "window.nice");
+        look(window.freeze == Freeze::Reflink, "window.freeze = reflink");
         look(window.read_timeout != usual_window.read_timeout, "window.read_timeout");
         look(!self.evidence.ignore_roles.is_empty(), "evidence.ignore_roles");
         self.postgres.without_effect(&standard.postgres, &mut look);
@@ -396,7 +389,6 @@ impl Config {
         look(!self.hooks.after_start.is_empty(), "hooks.after_start");
         look(!self.hooks.on_success.is_empty(), "hooks.on_success");
         look(!self.hooks.on_failure.is_empty(), "hooks.on_failure");
-        look(!self.hooks.announce.is_empty(), "hooks.announce");
         keys
     }
 }

@@ -1,5 +1,7 @@
 //! Progress as a bar on a terminal, as lines of text, or as JSON lines on stderr.
 
+mod ticker;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,7 +14,8 @@ use super::output::{Level, Suspend, Warnings};
 use crate::base::size::human_size;
 use crate::base::time::human_duration;
 use crate::host::clock::Clock;
-use crate::ops::progress::{Progress, Total};
+use crate::ops::progress::{OpenWindow, Progress, Total};
+use ticker::{Countdown, JsonWindow, Ticker};
 
 /// How often a bar is drawn again.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
@@ -60,6 +63,12 @@ impl Style {
 
 /// Shows the progress of one run.
 pub struct Reporter {
+    inner: Arc<Inner>,
+    /// Draws while a window is open.
+    ticker: Mutex<Option<Ticker>>,
+}
+
+struct Inner {
     style: Style,
     clock: Arc<dyn Clock>,
     said: Arc<Warnings>,
@@ -68,6 +77,7 @@ pub struct Reporter {
     /// Milliseconds of the monotonic clock before which nothing is drawn.
     next: AtomicU64,
     phase: Mutex<Option<Phase>>,
+    window: Mutex<Option<Countdown>>,
 }
 
 struct Phase {
@@ -91,13 +101,15 @@ struct JsonBody<'a> {
     bytes_total: Option<u64>,
     elapsed_ms: u64,
     left_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    window: Option<JsonWindow>,
 }
 
 impl Reporter {
     /// Shows progress in this style; warnings and remarks go to `said`.
     #[must_use]
     pub fn new(style: Style, clock: Arc<dyn Clock>, said: Arc<Warnings>) -> Self {
-        Self {
+        let inner = Inner {
             style,
             clock,
             said,
@@ -105,9 +117,13 @@ impl Reporter {
             bytes: AtomicU64::new(0),
             next: AtomicU64::new(0),
             phase: Mutex::new(None),
-        }
+            window: Mutex::new(None),
+        };
+        Self { inner: Arc::new(inner), ticker: Mutex::new(None) }
     }
+}
 
+impl Inner {
     fn lock(&self) -> MutexGuard<'_, Option<Phase>> {
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -147,6 +163,16 @@ impl Reporter {
             (self.files.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
         let elapsed = self.clock.monotonic().saturating_sub(phase.began);
         let left = time_left(phase.total, files, bytes, elapsed);
+        let now = self.clock.monotonic();
+        let window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = || {
+            let text = describe(phase.total, files, bytes, elapsed, left);
+            match &*window {
+                Some(window) if files == 0 => window.text(now),
+                Some(window) => format!("{}; {text}", window.text(now)),
+                None => text,
+            }
+        };
         match self.style {
             Style::Hidden => {}
             Style::Bar => {
@@ -157,13 +183,12 @@ impl Reporter {
                         (None, None) => (0, 0),
                     };
                     bar.set_length(all);
-                    bar.set_message(describe(phase.total, files, bytes, elapsed, left));
+                    bar.set_message(text());
                     bar.set_position(done.min(all));
                 }
             }
             Style::Text => {
-                let text = describe(phase.total, files, bytes, elapsed, left);
-                self.said.line(format!("{}: {text}\n", phase.name).as_bytes());
+                self.said.line(format!("{}: {}\n", phase.name, text()).as_bytes());
             }
             Style::Json => {
                 let line = JsonLine {
@@ -175,6 +200,7 @@ impl Reporter {
                         bytes_total: phase.total.bytes,
                         elapsed_ms: millis(elapsed),
                         left_ms: left.map(millis),
+                        window: window.as_ref().map(|window| window.json(now)),
                     },
                 };
                 // A struct of numbers and text has nothing that JSON cannot hold.
@@ -199,8 +225,8 @@ impl Reporter {
     }
 }
 
-impl Progress for Reporter {
-    fn phase(&self, name: &str, total: Option<Total>) {
+impl Inner {
+    fn begin(&self, name: &str, total: Option<Total>) {
         if self.style == Style::Hidden {
             return;
         }
@@ -222,23 +248,55 @@ impl Progress for Reporter {
         *current = Some(phase);
     }
 
+    /// Draws what there is, whether or not anything was told since.
+    fn tick(&self) {
+        if let Some(phase) = self.lock().as_ref() {
+            self.show(phase);
+        }
+    }
+}
+
+impl Progress for Reporter {
+    fn phase(&self, name: &str, total: Option<Total>) {
+        self.inner.begin(name, total);
+    }
+
     fn advance(&self, files: u64, bytes: u64) {
-        self.files.fetch_add(files, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.show_sometimes();
+        self.inner.files.fetch_add(files, Ordering::Relaxed);
+        self.inner.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.inner.show_sometimes();
+    }
+
+    fn window(&self, open: Option<OpenWindow>) {
+        let inner = &self.inner;
+        if inner.style == Style::Hidden {
+            return;
+        }
+        // The thread is gone before anything else is drawn.
+        drop(self.ticker.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let began = inner.clock.monotonic();
+        let countdown = open.map(|open| Countdown { open, began });
+        let ticks = countdown.is_some();
+        *inner.window.lock().unwrap_or_else(PoisonError::into_inner) = countdown;
+        if ticks {
+            let shared = Arc::clone(inner);
+            let ticker = Ticker::new(inner.style.every(), move || shared.tick());
+            *self.ticker.lock().unwrap_or_else(PoisonError::into_inner) = Some(ticker);
+        }
     }
 
     fn message(&self, text: &str) {
-        self.said.note(Level::Normal, text);
+        self.inner.said.note(Level::Normal, text);
     }
 
     fn warn(&self, text: &str) {
-        self.said.warn(text);
+        self.inner.said.warn(text);
     }
 
     fn finish(&self) {
-        let phase = self.lock().take();
-        self.close(phase);
+        self.window(None);
+        let phase = self.inner.lock().take();
+        self.inner.close(phase);
     }
 }
 
@@ -355,6 +413,34 @@ mod tests {
         assert_eq!(lines[1]["warning"]["message"], "b.txt vanished");
         assert_eq!(lines[2]["progress"]["bytes"], 1_000_000);
         assert_eq!(lines[2]["progress"]["phase"], "reading");
+    }
+
+    #[test]
+    fn a_window_counts_down_while_nothing_else_is_told() {
+        let (reporter, shared, clock) = reporter(Style::Json);
+        let longest = Duration::from_secs(60);
+        reporter.phase("stopping the service", None);
+        reporter.window(Some(OpenWindow { estimate: Some(Duration::from_secs(9)), longest }));
+        clock.sleep(Duration::from_secs(4));
+        let began = std::time::Instant::now();
+        while shared.text().is_empty() {
+            assert!(began.elapsed() < Duration::from_secs(20), "nothing is drawn");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        reporter.window(None);
+        reporter.finish();
+        let lines: Vec<serde_json::Value> =
+            shared.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let window = &lines[0]["progress"]["window"];
+        assert_eq!(
+            *window,
+            serde_json::json!({
+                "down_ms": 4000, "estimate_ms": 9000, "left_ms": 56_000,
+            })
+        );
+        assert!(lines.last().unwrap()["progress"].get("window").is_none());
+        let countdown = Countdown { open: OpenWindow { estimate: None, longest }, began: longest };
+        assert_eq!(countdown.text(2 * longest), "down 1m 0s, 0.00 s left at most");
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Which service the options and the configuration mean, and how it is reached.
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +8,7 @@ use crate::cli::args::SnapshotArgs;
 use crate::cli::exit::{CliError, Kind};
 use crate::cli::global::Context;
 use crate::host::commands::{CommandService, Commands};
-use crate::host::machine;
-use crate::host::node::{Node, NodeAddress, Rights, Sharing, Ssh};
+use crate::host::node::{Node, NodeAddress, Rights, Sharing, Ssh, socket_places};
 use crate::host::run::CommandLine;
 use crate::host::service::{Precaution, Service, ServiceError, ServiceState};
 use crate::host::systemd::Systemd;
@@ -131,10 +129,7 @@ impl Nodes {
             }
         }
         if nodes.others().next().is_some() {
-            // A socket's path has to be short.
-            let mut places: Vec<PathBuf> = Vec::new();
-            places.extend(machine::is_root().then(|| "/run".into()));
-            places.extend(std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from));
+            let mut places = socket_places();
             places.push(context.state_dir()?);
             nodes.ssh = Arc::new(Ssh::new(CONNECT).sharing(&places));
         }

@@ -50,7 +50,26 @@ impl Context {
         &self,
         unlock: impl FnOnce() -> Result<Unlock, CliError>,
     ) -> Result<Session, CliError> {
-        let place = Location { repository: self.repository()?, cache: self.cache_dir() };
+        self.session_at(
+            Location { repository: self.repository()?, cache: self.cache_dir() },
+            unlock,
+        )
+    }
+
+    /// As [`Context::session`], without a cache: nothing at all is written.
+    ///
+    /// # Errors
+    /// As [`Context::session`].
+    pub fn session_for_a_look(&self) -> Result<Session, CliError> {
+        let place = Location { repository: self.repository()?, cache: None };
+        self.session_at(place, || self.password(false).map(Unlock::Password))
+    }
+
+    fn session_at(
+        &self,
+        place: Location,
+        unlock: impl FnOnce() -> Result<Unlock, CliError>,
+    ) -> Result<Session, CliError> {
         let mut no_password = None;
         let opened = session::open(&place, || match unlock() {
             Ok(key) => Some(key),

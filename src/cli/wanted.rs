@@ -1,12 +1,15 @@
 //! What the options and the configuration say about what is read.
 
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::args::SourceArgs;
 use super::exit::{CliError, Kind};
 use super::global::Context;
+use super::service::Nodes;
+use crate::base::path::bytes;
 use crate::host::systemd::Systemd;
-use crate::ops::sources::{SourcesError, SourcesInput, Wanted, gather};
+use crate::ops::sources::{Afar, SourcesError, SourcesInput, Wanted, gather};
 
 /// Bytes of a process's environment that are looked at.
 const ENVIRONMENT_MAX: u64 = 4 << 20;
@@ -36,20 +39,51 @@ pub fn input(
     left_out.extend(repository.map(|path| (path.to_owned(), "the repository")));
     left_out.extend(context.cache_dir().map(|path| (path, "the cache of cabk")));
     left_out.extend(context.state_dir().ok().map(|path| (path, "the state directory of cabk")));
+    let gcfg = (!plain).then(|| args.site.clone().unwrap_or_else(|| site.gcfg.clone()));
+    let usage = |error: String| CliError::new(Kind::Usage, error);
+    let afar = gcfg.as_deref().map(|path| Afar::parse(bytes(path))).transpose().map_err(usage)?;
+    let afar = afar.flatten();
+    // What runs here is not that node's server.
+    let here = !plain && afar.is_none();
     Ok(SourcesInput {
-        gcfg: (!plain).then(|| args.site.clone().unwrap_or_else(|| site.gcfg.clone())),
+        gcfg: afar.as_ref().map(|afar| afar.gcfg.clone()).or(gcfg),
+        afar,
+        root: None,
         paths,
         excludes,
         exclude_runtimes: args.exclude_runtimes,
         one_file_system: args.one_file_system,
         env_file: args.env_file.clone(),
         usual_env_file: configured,
-        process_env: if plain { Vec::new() } else { environment(context, units) },
+        process_env: if here { environment(context, units) } else { Vec::new() },
         units: if plain { Vec::new() } else { units.to_vec() },
         cabk_config: context.loaded.file.clone().filter(|_| !plain),
         site_name: context.site_name().map(str::to_owned),
         left_out,
     })
+}
+
+/// Fetches the configuration of a site that another node has, for as long as the result lives.
+///
+/// # Errors
+/// Exit 22 where it cannot be read there.
+pub fn fetched(
+    context: &Context,
+    input: &mut SourcesInput,
+    units: &[String],
+) -> Result<Option<tempfile::TempDir>, CliError> {
+    let Some(afar) = &input.afar else { return Ok(None) };
+    let refused = |error: std::io::Error| {
+        let message = format!("the site's configuration cannot be read: {error}");
+        CliError::new(Kind::Refused, message)
+    };
+    let place = context.state_dir()?.join("nodes");
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&place).map_err(refused)?;
+    let nodes = Nodes::named(context, &[afar.node.to_string()])?;
+    let Some(node) = nodes.reached(context).next() else { return Ok(None) };
+    let dir = afar.fetch(&node, units, &place).map_err(refused)?;
+    input.root = Some(dir.path().to_owned());
+    Ok(Some(dir))
 }
 
 /// Finds out what is read.

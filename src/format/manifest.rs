@@ -40,6 +40,57 @@ pub struct WindowRecord {
     pub downtime_ms: Option<u64>,
     /// The nodes.
     pub nodes: Vec<NodeRecord>,
+    /// What was frozen in it, to be read after the start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub frozen: Vec<FrozenRecord>,
+    /// How long each part of it took; `None` where nothing was stopped, or where nobody measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phases: Option<WindowPhases>,
+}
+
+/// How long each part of a window took, in milliseconds. They follow one another, from the first
+/// stop to the last start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct WindowPhases {
+    /// Until all services were stopped.
+    pub stop_ms: u64,
+    /// Until processes had left the sources.
+    pub quiet_ms: u64,
+    /// Until everything that had changed was looked at and read.
+    pub read_ms: u64,
+    /// Until it was judged whether anything had moved meanwhile.
+    pub proof_ms: u64,
+    /// Until the last service ran again.
+    pub start_ms: u64,
+}
+
+/// Sources that were frozen while the service was stopped.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FrozenRecord {
+    /// How: `btrfs`, `command`.
+    pub by: String,
+    /// Paths of the sources, for people.
+    pub paths: Vec<String>,
+    /// What was made for it, for people.
+    pub made: String,
+    /// When that was done.
+    pub at: Timestamp,
+    /// Milliseconds that it took.
+    pub took_ms: u64,
+}
+
+impl WindowPhases {
+    /// Each with its name, in their order.
+    #[must_use]
+    pub const fn named(&self) -> [(&'static str, u64); 5] {
+        [
+            ("stop", self.stop_ms),
+            ("quiet wait", self.quiet_ms),
+            ("read", self.read_ms),
+            ("proof", self.proof_ms),
+            ("start", self.start_ms),
+        ]
+    }
 }
 
 /// One service on one node, in a window.

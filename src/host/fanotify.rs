@@ -23,6 +23,7 @@ use super::fs::volume::{self, Mount};
 use super::process::Device;
 use crate::base::path::is_within;
 use decode::{Event, Handle};
+pub(super) use sys::btrfs_top;
 
 pub mod decode;
 mod sys;
@@ -177,6 +178,17 @@ impl Watch {
         &self.superblocks
     }
 
+    /// Whether the file systems of these roots are watched, and all below them.
+    #[must_use]
+    pub fn covers(&self, roots: &[Vec<u8>]) -> bool {
+        let Ok(all) = volume::mounts() else { return false };
+        concerned(&all, roots).is_ok_and(|mounts| {
+            mounts.iter().all(|mount| {
+                volume::is_pseudo(&mount.fs_type) || self.superblocks.contains(&mount.dev)
+            })
+        })
+    }
+
     /// File systems that would have to be watched, and cannot be.
     #[must_use]
     pub fn unwatched(&self) -> &[Unwatched] {
@@ -258,7 +270,7 @@ fn top_of(mount: &Mount, all: &[Mount]) -> io::Result<OwnedFd> {
     if let Some(dir) = whole.and_then(|other| open_dir(&other.point).ok()) {
         return Ok(dir);
     }
-    sys::btrfs_top(&CString::new(mount.source.clone())?)
+    sys::btrfs_top(&CString::new(mount.source.clone())?, false)
 }
 
 fn open_dir(path: &[u8]) -> io::Result<OwnedFd> {

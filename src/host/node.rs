@@ -21,7 +21,7 @@ mod ssh;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use ssh::Ssh;
+pub use ssh::{Ssh, socket_places};
 
 /// Bytes that an address may have.
 const ADDRESS_MAX: usize = 512;

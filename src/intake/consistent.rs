@@ -22,7 +22,7 @@
 //! let forged: cabk::intake::consistent::Consistent<u8> = Default::default();
 //! ```
 
-use crate::window::phases::Undisturbed;
+use crate::window::phases::{Undisturbed, Vouched};
 
 /// A value that was read in a window whose evidence all held.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,6 +32,12 @@ impl<T> Consistent<T> {
     /// Vouches for a value. The proof exists only while the window is still open.
     #[must_use]
     pub fn mint(value: T, _proof: &Undisturbed) -> Self {
+        Self(value)
+    }
+
+    /// Vouches for a value that was read, after the start, from what had been frozen in the window.
+    #[must_use]
+    pub fn of_frozen(value: T, _proof: &Vouched) -> Self {
         Self(value)
     }
 

@@ -28,6 +28,12 @@ impl PreRead {
         &self.look
     }
 
+    /// What was read of some of the roots.
+    #[must_use]
+    pub fn only(&self, roots: &[Vec<u8>]) -> Self {
+        Self::of(self.look.only(roots))
+    }
+
     /// How many directories would be looked at now, and how many there are.
     #[must_use]
     pub fn would_look(&self, changes: &Changes<'_>) -> (usize, usize) {

@@ -16,6 +16,7 @@ use super::digest::{self, Digest};
 use super::dirty::Fate;
 use super::file::FileError;
 use super::first::FirstLook;
+use super::manners::Manners;
 use super::names::{NamesLook, Wanted};
 use super::scan::{Look, LookError, Looker, Target};
 use super::stream::Streamer;
@@ -95,6 +96,26 @@ pub struct Seen {
     pub databases: Vec<Vec<u8>>,
 }
 
+impl Seen {
+    /// Adds what was seen of other roots of the same plan.
+    pub fn add(&mut self, other: Self) {
+        self.files += other.files;
+        self.dirs += other.dirs;
+        self.bytes += other.bytes;
+        self.files_new += other.files_new;
+        self.files_changed += other.files_changed;
+        self.bytes_read += other.bytes_read;
+        self.counted.resize(self.counted.len().max(other.counted.len()), 0);
+        self.counted.iter_mut().zip(&other.counted).for_each(|(sum, more)| *sum += more);
+        self.problems.extend(other.problems);
+        self.mounts.extend(other.mounts);
+        self.left_out.extend(other.left_out);
+        self.users.extend(other.users);
+        self.groups.extend(other.groups);
+        self.databases.extend(other.databases);
+    }
+}
+
 /// The engine.
 pub(super) struct Engine<'a> {
     pub(super) looker: Arc<Looker<'a>>,
@@ -156,14 +177,17 @@ impl<'a> Engine<'a> {
         sort: bool,
         threads: Threads,
     ) -> Result<Self, IntakeError> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.look)
-            .build()
-            .map_err(IntakeError::Threads)?;
+        let mut pool = rayon::ThreadPoolBuilder::new().num_threads(threads.look);
+        // A pool of its own, so that nothing has to be given back for the window.
+        if looker.manners.is_some_and(Manners::is_idle) {
+            pool = pool.start_handler(|_| Manners::idle_thread());
+        }
+        let pool = pool.build().map_err(IntakeError::Threads)?;
         let first_look = FirstLook::begun(looker.synced);
         let hand = |_| {
             let worker = looker.writer.worker()?;
-            Ok::<_, WriteError>(Hand { worker, streamer: Streamer::new(looker.over, interrupt) })
+            let streamer = Streamer::new(looker.over, looker.manners, interrupt);
+            Ok::<_, WriteError>(Hand { worker, streamer })
         };
         let hands = (0..threads.read).map(hand).collect::<Result<_, _>>()?;
         Ok(Self {
@@ -206,6 +230,7 @@ impl<'a> Engine<'a> {
         self.stack.push(root);
         let (looker, pool) = (Arc::clone(&self.looker), Arc::clone(&self.pool));
         let looker = &*looker;
+        let interrupt = self.interrupt;
         let ahead = BATCHES_AHEAD * pool.current_num_threads();
         pool.in_place_scope(|scope| {
             let mut under_way = VecDeque::new();
@@ -217,6 +242,9 @@ impl<'a> Engine<'a> {
                     let (nodes, targets) = self.next_batch();
                     let (send, looks) = mpsc::sync_channel(1);
                     scope.spawn(move |_| {
+                        if let Some(manners) = looker.manners {
+                            manners.give_way(interrupt);
+                        }
                         let looks: Vec<_> =
                             targets.iter().map(|one| look_at(looker, one)).collect();
                         // Nobody waits where the read has failed meanwhile.
@@ -284,7 +312,7 @@ impl<'a> Engine<'a> {
         self.note(node, &look);
         let volume = Arc::clone(&look.listing.volume);
         let state = self.nodes.get_mut(node);
-        let trail = Arc::clone(&state.target.trail);
+        let trail = state.target.trail.clone();
         let above = trail.path();
         state.stat = Some(look.listing.stat);
         state.volume = look.listing.volume;

@@ -332,6 +332,37 @@ impl FirstLook {
         dirs(self) == dirs(other) && names(self) == names(other)
     }
 
+    /// What was seen of some of the roots; those that are no directories are seen anew each time.
+    #[must_use]
+    pub(super) fn only(&self, roots: &[Vec<u8>]) -> Self {
+        let mut some = Self {
+            groups: self.groups.clone(),
+            group_of: self.group_of.clone(),
+            devices: self.devices.clone(),
+            began: self.began,
+            ..Self::default()
+        };
+        let mut number = HashMap::new();
+        for (no, dir) in self.live() {
+            if roots.iter().any(|root| *self.dirs[self.root_of(no) as usize].name == **root) {
+                number.insert(no, some.dirs.len() as DirNo);
+                some.dirs.push(dir.clone());
+            }
+        }
+        for dir in &mut some.dirs {
+            dir.parent = number.get(&dir.parent).copied().unwrap_or(NOBODY);
+        }
+        let taken = |all: &[Name]| -> Vec<Name> {
+            let one = |name: &Name| Some(Name { dir: *number.get(&name.dir)?, ..*name });
+            all.iter().filter_map(one).collect()
+        };
+        // Numbers keep their order, and so do names.
+        some.names = taken(&self.names);
+        some.selves = taken(&self.selves);
+        some.sorted = some.names.len();
+        some
+    }
+
     /// The inodes alone, for whoever asks while the look is gone on with.
     #[must_use]
     pub fn inodes(&self) -> Inodes {

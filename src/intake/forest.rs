@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use super::digest;
+pub use super::again::{look_again, look_again_at};
 use super::dirty::{Changes, Fates, PreRead};
 use super::engine::{Before, Engine};
 pub use super::engine::{IntakeError, Seen};
 use super::file::{self, Remarks, Surroundings};
-use super::look::{FirstLook, SecondLook, again};
+use super::look::FirstLook;
+use super::manners::Manners;
 use super::plan::ReadPlan;
 use super::scan::{Anchor, Looker, Mounted, Target, mounted};
 use super::threads::Threads;
@@ -49,6 +50,8 @@ pub struct ReadInput<'a> {
     pub threads: usize,
     /// Whether the time for reading is over: what is not read then is a problem.
     pub over: &'a (dyn Fn() -> bool + Sync),
+    /// How the reading gives way to others; `None` in a window, where nothing is quick enough.
+    pub manners: Option<&'a Manners>,
     /// Signals.
     pub interrupt: &'a Interrupt,
     /// Where the run says how far it is.
@@ -100,6 +103,24 @@ impl Unbuilt<'_> {
         &self.engine.seen.problems
     }
 
+    /// Adds roots that were read apart.
+    pub fn join(&mut self, apart: Apart) {
+        self.engine.seen.add(apart.seen);
+        self.top.add(apart.top);
+    }
+
+    /// Builds the trees of the roots, to be joined with those of another read.
+    ///
+    /// # Errors
+    /// As [`Unbuilt::build`].
+    pub fn build_apart(mut self) -> Result<Apart, IntakeError> {
+        self.engine.build_waiting()?;
+        let mut top = self.top;
+        top.build(&mut self.engine);
+        let (seen, _) = self.engine.finish()?;
+        Ok(Apart { top, seen })
+    }
+
     /// Builds the trees.
     ///
     /// # Errors
@@ -116,6 +137,12 @@ impl Unbuilt<'_> {
     }
 }
 
+/// Some roots of a plan, read and built.
+pub struct Apart {
+    top: Branch,
+    seen: Seen,
+}
+
 /// A part of the tree of absolute paths.
 #[derive(Default)]
 struct Branch {
@@ -123,6 +150,26 @@ struct Branch {
     /// Of a directory that leads to roots.
     meta: Option<Meta>,
     below: BTreeMap<Vec<u8>, Branch>,
+}
+
+impl Branch {
+    /// Every directory becomes its entry.
+    fn build(&mut self, engine: &mut Engine<'_>) {
+        self.root = self
+            .root
+            .take()
+            .and_then(|root| root_entry(engine, b"", root))
+            .map(|entry| Root::Leaf(Box::new(entry)));
+        self.below.values_mut().for_each(|below| below.build(engine));
+    }
+
+    fn add(&mut self, other: Self) {
+        self.root = self.root.take().or(other.root);
+        self.meta = self.meta.take().or(other.meta);
+        for (name, below) in other.below {
+            self.below.entry(name).or_default().add(below);
+        }
+    }
 }
 
 /// What a root is.
@@ -225,7 +272,7 @@ fn read_with<'a>(
     Ok(Unbuilt { engine, top })
 }
 
-fn looker<'a>(input: &ReadInput<'a>) -> Looker<'a> {
+pub(super) fn looker<'a>(input: &ReadInput<'a>) -> Looker<'a> {
     Looker {
         fs: input.fs,
         plan: input.plan,
@@ -234,6 +281,7 @@ fn looker<'a>(input: &ReadInput<'a>) -> Looker<'a> {
         believed: input.believed,
         synced: input.synced,
         over: input.over,
+        manners: input.manners,
         anchors: Arc::default(),
         anchors_max: machine::descriptor_share(),
         syncs: true,
@@ -243,13 +291,13 @@ fn looker<'a>(input: &ReadInput<'a>) -> Looker<'a> {
 }
 
 /// A root that is open: the directory, or the directory above it and its name.
-struct OpenRoot {
+pub(super) struct OpenRoot {
     dir: Box<dyn SourceDir>,
     mounted: Arc<Mounted>,
-    leaf: Option<(Vec<u8>, Stat)>,
+    pub(super) leaf: Option<(Vec<u8>, Stat)>,
 }
 
-fn open_root(
+pub(super) fn open_root(
     input: &ReadInput<'_>,
     path: &[u8],
 ) -> Result<OpenRoot, (&'static str, std::io::Error)> {
@@ -277,7 +325,7 @@ fn open_root(
     Ok(OpenRoot { dir, mounted: Arc::new(mounted), leaf })
 }
 
-fn target(looker: &Looker<'_>, root: OpenRoot, path: &[u8]) -> Target {
+pub(super) fn target(looker: &Looker<'_>, root: OpenRoot, path: &[u8]) -> Target {
     Target {
         anchor: Arc::new(Anchor::new(root.dir, &looker.anchors)),
         anchor_depth: components(path).count(),
@@ -424,55 +472,4 @@ fn plain_dir() -> Meta {
         link: None,
         xattrs: crate::format::tree::Xattrs::NONE,
     }
-}
-
-/// Looks at all roots a second time.
-///
-/// # Errors
-/// [`IntakeError`]; what cannot be looked at again has changed.
-pub fn look_again(input: &ReadInput<'_>, first: &FirstLook) -> Result<SecondLook, IntakeError> {
-    look_again_at(input, first, &input.plan.roots)
-}
-
-/// Looks at some of the roots a second time.
-///
-/// # Errors
-/// As [`look_again`].
-pub fn look_again_at(
-    input: &ReadInput<'_>,
-    first: &FirstLook,
-    roots: &[Vec<u8>],
-) -> Result<SecondLook, IntakeError> {
-    let mut result = SecondLook::default();
-    if roots.is_empty() {
-        return Ok(result);
-    }
-    let threads = Threads::of(input);
-    let looker = Looker { syncs: false, far: threads.far, ..looker(input) };
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads.look)
-        .build()
-        .map_err(IntakeError::Threads)?;
-    let namer = input.reader.repository().namer();
-    for path in roots {
-        match open_root(input, path) {
-            Err(_) => result.add(path.clone()),
-            Ok(OpenRoot { leaf: Some((name, stat)), .. }) => {
-                let now = digest::entry(namer, "", &name, &stat);
-                let same = first.leaves().iter().any(|leaf| {
-                    leaf.path == *path && digest::entry(namer, "", &name, &leaf.stat) == now
-                });
-                result.looked += 1;
-                if !same {
-                    result.add(path.clone());
-                }
-            }
-            Ok(root) => {
-                let target = target(&looker, root, path);
-                let found = again(&looker, &pool, input.interrupt, first, target)?;
-                result.merge(found);
-            }
-        }
-    }
-    Ok(result)
 }

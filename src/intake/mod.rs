@@ -5,6 +5,7 @@
 //! are still to be read, `file` reads one file, `stream` cuts its bytes. [`look`] looks at all
 //! of it a second time; [`dirty`] says what a read in the window need not look at.
 
+mod again;
 pub mod dirty;
 mod digest;
 mod engine;
@@ -12,6 +13,7 @@ mod file;
 mod first;
 pub mod forest;
 pub mod look;
+pub mod manners;
 mod names;
 pub mod plan;
 mod scan;

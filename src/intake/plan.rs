@@ -66,6 +66,21 @@ impl ReadPlan {
         })
     }
 
+    /// The same plan for some of the roots.
+    #[must_use]
+    pub fn only(&self, roots: Vec<Vec<u8>>) -> Self {
+        Self {
+            roots,
+            secret: self.secret.clone(),
+            protected: self.protected.clone(),
+            left_out: self.left_out.clone(),
+            counted: self.counted.clone(),
+            one_file_system: self.one_file_system,
+            patterns: self.patterns.clone(),
+            given: self.given.clone(),
+        }
+    }
+
     /// The patterns as they were given.
     #[must_use]
     pub fn excludes(&self) -> &[String] {

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use super::digest::{self, Digest};
 use super::file::contents;
 use super::first::Noted;
+use super::manners::Manners;
 use super::plan::ReadPlan;
 pub(super) use super::target::{Anchor, Base, Target};
 use crate::base::limits;
@@ -44,6 +45,8 @@ pub(super) struct Looker<'a> {
     pub(super) synced: Timestamp,
     /// Whether the time for reading is over.
     pub(super) over: &'a (dyn Fn() -> bool + Sync),
+    /// How it gives way to others.
+    pub(super) manners: Option<&'a Manners>,
     /// Anchors that are open: directories kept for those below them, so that each is one name away.
     pub(super) anchors: Arc<AtomicUsize>,
     /// How many there may be; beyond that a way of several names leads from one of them.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 
+use super::manners::Manners;
 use super::scan::time_is_over;
 use crate::base::id::{ChunkId, ContentHash};
 use crate::format::acl::{self, Who};
@@ -39,6 +40,7 @@ pub(super) struct Stored {
 pub(super) struct Streamer<'a> {
     buffer: Vec<u8>,
     over: &'a (dyn Fn() -> bool + Sync),
+    manners: Option<&'a Manners>,
     interrupt: &'a Interrupt,
     /// Users that ACLs name.
     pub(super) users: BTreeSet<u32>,
@@ -49,9 +51,13 @@ pub(super) struct Streamer<'a> {
 impl<'a> Streamer<'a> {
     /// A streamer that reads on only while the time is not over and nobody asked for the end: a
     /// single file may take longer than a service may be stopped.
-    pub(super) fn new(over: &'a (dyn Fn() -> bool + Sync), interrupt: &'a Interrupt) -> Self {
+    pub(super) fn new(
+        over: &'a (dyn Fn() -> bool + Sync),
+        manners: Option<&'a Manners>,
+        interrupt: &'a Interrupt,
+    ) -> Self {
         let (users, groups) = Default::default();
-        Self { buffer: Vec::new(), over, interrupt, users, groups }
+        Self { buffer: Vec::new(), over, manners, interrupt, users, groups }
     }
 
     fn may_go_on(&self) -> Result<(), StreamError> {
@@ -59,6 +65,20 @@ impl<'a> Streamer<'a> {
             return Err(StreamError::Read(io::ErrorKind::Interrupted.into()));
         }
         if (self.over)() { Err(StreamError::Read(time_is_over())) } else { Ok(()) }
+    }
+
+    /// Reads behind what the buffer holds, as manners are.
+    fn read_some(
+        &mut self,
+        end: usize,
+        read: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let free = &mut self.buffer[end..];
+        let Some(manners) = self.manners else { return read(free) };
+        manners.give_way(self.interrupt);
+        let n = read(manners.fitting(free))?;
+        manners.have_read(n, self.interrupt);
+        Ok(n)
     }
 
     /// Remembers whom the ACLs among these attributes name: they are owners like others.
@@ -102,7 +122,7 @@ impl<'a> Streamer<'a> {
                     }
                 }
                 self.may_go_on()?;
-                match read(&mut self.buffer[end..]).map_err(StreamError::Read)? {
+                match self.read_some(end, read).map_err(StreamError::Read)? {
                     0 => done = true,
                     n => end += n,
                 }

@@ -40,7 +40,7 @@ pub(super) struct Base {
 
 impl Base {
     /// The target for a name of the directory.
-    pub(super) fn below(&self, seen: &Seen, trail: Arc<Trail>, volume: &Arc<Mounted>) -> Target {
+    pub(super) fn below(&self, seen: &Seen, trail: Trail, volume: &Arc<Mounted>) -> Target {
         Target {
             anchor: Arc::clone(&self.anchor),
             anchor_depth: self.depth,
@@ -61,7 +61,7 @@ pub(super) struct Target {
     /// ... its depth ...
     pub(super) anchor_depth: usize,
     /// ... and the way from the top; that of the anchor for the anchor itself.
-    pub(super) trail: Arc<Trail>,
+    pub(super) trail: Trail,
     /// Its file system, where it is that of the directory above.
     pub(super) volume: Arc<Mounted>,
     /// What its directory said of it; `None` for a root, and where that was not looked at.

@@ -2,6 +2,7 @@
 //!
 //! Shared by `discover`, which shows it, and `snapshot`, which reads it.
 
+mod afar;
 mod collect;
 mod links;
 mod nodes;
@@ -12,10 +13,11 @@ use std::path::PathBuf;
 use crate::base::path::{is_within, printable};
 use crate::host::machine;
 use crate::intake::plan::{PlanError, ReadPlan};
-use crate::site::discover::{DiscoverInput, Provider, Site, SiteError, Warning, discover};
+use crate::site::discover::{DiscoverInput, Provider, Site, SiteError, Source, Warning, discover};
 use crate::site::postgres::Postgres;
 use crate::site::resources::Role;
 
+pub use afar::Afar;
 pub use nodes::NodeFiles;
 pub use version::{VERSION_TIMEOUT, connect_version};
 
@@ -40,6 +42,10 @@ const BUNDLES: &[u8] = b"bundles";
 pub struct SourcesInput {
     /// The site's configuration; `None` for plain directories.
     pub gcfg: Option<PathBuf>,
+    /// The node that has the configuration, where it is not this machine's.
+    pub afar: Option<Afar>,
+    /// Where another node's files lie for a look, where the configuration is that node's.
+    pub root: Option<PathBuf>,
     /// Paths beside it, or all that is read.
     pub paths: Vec<PathBuf>,
     /// Patterns of what is left out.
@@ -161,6 +167,8 @@ pub struct Wanted {
     pub warnings: Vec<Warning>,
     one_file_system: bool,
     left_out: Vec<(Vec<u8>, &'static str)>,
+    /// What is read of the node that has the configuration, and not of this machine.
+    afar: Vec<Vec<u8>>,
 }
 
 /// Finds out what is to be read. Reads small files and looks at paths; changes nothing.
@@ -171,11 +179,13 @@ pub fn gather(input: &SourcesInput) -> Result<Wanted, SourcesError> {
     if input.gcfg.is_none() && input.paths.is_empty() {
         return Err(SourcesError::Nothing);
     }
-    let site = match &input.gcfg {
+    let mut site = match &input.gcfg {
         Some(gcfg) => Some(discover(&discover_input(input, gcfg))?),
         None => None,
     };
+    let away = site.as_mut().filter(|_| input.root.is_some()).map(away).unwrap_or_default();
     let mut wanted = empty(input, site.as_ref())?;
+    wanted.afar = away;
     if let Some(site) = &site {
         collect::site(&mut wanted, site)?;
     } else {
@@ -195,8 +205,19 @@ fn discover_input(input: &SourcesInput, gcfg: &std::path::Path) -> DiscoverInput
         extra_paths: input.paths.clone(),
         cabk_config: input.cabk_config.clone(),
         site_name: input.site_name.clone(),
+        root: input.root.clone().unwrap_or_else(|| "/".into()),
+        shared: input.root.is_some().then(|| "/".into()),
         ..DiscoverInput::new(gcfg)
     }
+}
+
+/// Takes out of a site what is only on the node that has the configuration: it becomes a source of
+/// that node. What lies in shared directories is here.
+fn away(site: &mut Site) -> Vec<Vec<u8>> {
+    let (away, here): (Vec<Source>, Vec<Source>) =
+        std::mem::take(&mut site.sources).into_iter().partition(|source| !source.shared);
+    site.sources = here;
+    away.iter().filter_map(|source| source.locator.path().map(<[u8]>::to_vec)).collect()
 }
 
 fn empty(input: &SourcesInput, site: Option<&Site>) -> Result<Wanted, SourcesError> {
@@ -230,6 +251,7 @@ fn empty(input: &SourcesInput, site: Option<&Site>) -> Result<Wanted, SourcesErr
         warnings,
         one_file_system: input.one_file_system,
         left_out: Vec::new(),
+        afar: Vec::new(),
     })
 }
 

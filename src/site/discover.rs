@@ -74,6 +74,9 @@ pub enum SiteError {
 pub struct DiscoverInput {
     /// `/`; a test's own root, below which all absolute paths are looked up.
     pub root: PathBuf,
+    /// Where the shared directories are, where that is not [`Self::root`]: of a configuration that
+    /// was fetched from another machine.
+    pub shared: Option<PathBuf>,
     /// The configuration.
     pub gcfg: PathBuf,
     /// The second configuration; else what the unit names, else `NAME-migration.gcfg` beside.
@@ -105,6 +108,7 @@ impl DiscoverInput {
     pub fn new(gcfg: impl Into<PathBuf>) -> Self {
         Self {
             root: PathBuf::from("/"),
+            shared: None,
             gcfg: gcfg.into(),
             migration: None,
             env_file: None,
@@ -198,6 +202,9 @@ pub struct Source {
     pub origin: Option<Origin>,
     /// Whether it is there.
     pub exists: bool,
+    /// Whether it lies where shared directories are, or is no path at all.
+    #[serde(skip)]
+    pub shared: bool,
     /// What it is.
     pub kind: SourceKind,
     /// Whether it is kept apart from other content, because it holds secrets.

@@ -1,11 +1,15 @@
 //! What would keep a window from being proven, looked for before anything is stopped.
 
+use std::time::Duration;
+
 use super::evidence::{self, few};
 use super::intent::ServiceKind;
 use super::nodes::at_once;
 use super::observe::{Observer, Trees};
 use super::phases::{Mode, Plan, PlannedService};
+use crate::host::clock::Clock;
 use crate::host::service::ServiceState;
+use crate::host::signal::Interrupt;
 
 /// Why a run of this plan could not become a snapshot, as far as that can be seen now; empty where
 /// nothing stands against it.
@@ -67,6 +71,42 @@ fn on_one(plan: &Plan, observer: &dyn Observer, trees: &Trees<'_>, by_events: bo
         found.push(format!("no-process-in-tree: this cannot be told: {why}"));
     }
     found
+}
+
+/// Postpones a stop, for at most `wait`, while the servers' children, or anybody else, use the trees
+/// on any node: renderings outlive a stop and would hold the window open. What cannot be looked at
+/// is the obstacles' to tell.
+pub fn wait_idle(
+    plan: &Plan,
+    observer: &dyn Observer,
+    trees: &Trees<'_>,
+    wait: Duration,
+    clock: &dyn Clock,
+    interrupt: &Interrupt,
+) {
+    let others = plan.others.iter().map(|other| (false, &**other));
+    let all: Vec<_> = std::iter::once((true, observer)).chain(others).collect();
+    let began = clock.monotonic();
+    loop {
+        let idle = at_once(all.clone(), |(here, one)| {
+            let own = if here { trees.exclude } else { &[] };
+            let servers = servers(plan, &one.node());
+            let tolerated: Vec<u32> = own.iter().copied().chain(servers).collect();
+            let uses = one.scan(&Trees { exclude: &tolerated, ..*trees });
+            uses.map_or(true, |found| found.is_none_or(|found| found.uses.is_empty()))
+        });
+        let waited = clock.monotonic().saturating_sub(began);
+        if idle.into_iter().all(|idle| idle) || waited >= wait || interrupt.is_set() {
+            return;
+        }
+        clock.sleep(Duration::from_secs(1).min(wait - waited));
+    }
+}
+
+/// The processes that are a node's servers themselves.
+fn servers(plan: &Plan, node: &str) -> Vec<u32> {
+    let there = plan.services.iter().filter(|planned| planned.service.node() == node);
+    there.filter_map(|planned| planned.service.status().ok()?.main_pid).collect()
 }
 
 /// The part of a description that names the process.

@@ -2,7 +2,7 @@
 //! start exactly what ran (invariant 5).
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -392,6 +392,12 @@ impl IntentStore {
     /// # Errors
     /// [`IntentError::Io`] where the directory cannot be listed.
     pub fn list(&self) -> Result<Vec<Result<Intent, IntentError>>, IntentError> {
+        let paths = self.files("json")?;
+        Ok(paths.iter().filter_map(|path| self.read_file(path).transpose()).collect())
+    }
+
+    /// The files with this ending, in order.
+    fn files(&self, ending: &str) -> Result<Vec<PathBuf>, IntentError> {
         let names = match std::fs::read_dir(&self.dir) {
             Ok(names) => names,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -400,12 +406,26 @@ impl IntentStore {
         let mut paths = Vec::new();
         for name in names {
             let path = name.map_err(failed("list", &self.dir))?.path();
-            if path.extension().is_some_and(|ending| ending == "json") {
+            if path.extension().is_some_and(|has| has == ending) {
                 paths.push(path);
             }
         }
         paths.sort();
-        Ok(paths.iter().filter_map(|path| self.read_file(path).transpose()).collect())
+        Ok(paths)
+    }
+
+    /// The last lines that the guards of each site noted, file by file.
+    ///
+    /// # Errors
+    /// [`IntentError::Io`] where the directory cannot be listed. A file that cannot be read has no
+    /// lines.
+    pub fn last_of_logs(&self, lines: usize) -> Result<Vec<(PathBuf, Vec<String>)>, IntentError> {
+        let last = |path: PathBuf| {
+            let tail = tail(&path).unwrap_or_default();
+            let all: Vec<String> = tail.lines().map(str::to_owned).collect();
+            (path, all[all.len().saturating_sub(lines)..].to_vec())
+        };
+        Ok(self.files("log")?.into_iter().map(last).collect())
     }
 
     fn read_file(&self, path: &Path) -> Result<Option<Intent>, IntentError> {
@@ -441,6 +461,21 @@ impl IntentStore {
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> IntentError {
     let path = path.to_owned();
     move |source| IntentError::Io { what, path, source }
+}
+
+/// The end of a text file, from the beginning of a line on.
+fn tail(path: &Path) -> io::Result<String> {
+    const BYTES: u64 = 4096;
+    let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits();
+    let mut file = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path)?;
+    let from = file.metadata()?.len().saturating_sub(BYTES);
+    file.seek(io::SeekFrom::Start(from))?;
+    let mut read = Vec::new();
+    file.take(BYTES).read_to_end(&mut read)?;
+    let text = String::from_utf8_lossy(&read).into_owned();
+    let whole =
+        if from == 0 { Some(text.as_str()) } else { text.split_once('\n').map(|(_, rest)| rest) };
+    Ok(whole.unwrap_or_default().to_owned())
 }
 
 fn sync_dir(dir: &Path) -> Result<(), IntentError> {

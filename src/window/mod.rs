@@ -3,7 +3,9 @@
 
 pub mod before;
 pub mod evidence;
+pub mod frozen;
 pub mod guard;
+mod health;
 pub mod intent;
 mod nodes;
 pub mod observe;
@@ -13,6 +15,9 @@ mod running;
 pub mod site_lock;
 pub mod sqlite;
 pub mod start;
+pub mod status;
+mod timings;
+pub mod visitor;
 
 /// An error and what lies below it, for a person.
 fn chain(error: &dyn std::error::Error) -> String {

@@ -126,6 +126,18 @@ impl Looks {
         self.0.iter().flatten().flat_map(|look| &look.breaking)
     }
 
+    /// Whether anybody is there who is worth waiting for. Of this machine those who only read are
+    /// not, where they may stay.
+    pub(super) fn hold_up(&self, readers_may_stay: bool) -> bool {
+        self.0.iter().enumerate().any(|(at, look)| {
+            let here = at == 0;
+            look.as_ref().is_some_and(|look| match here && readers_may_stay {
+                true => !look.writing.is_empty(),
+                false => !look.breaking.is_empty(),
+            })
+        })
+    }
+
     /// How far this machine was seen.
     pub(super) fn local_scope(&self) -> &str {
         self.0.first().and_then(Option::as_ref).map_or("none", |look| &look.scope)

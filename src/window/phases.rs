@@ -56,13 +56,16 @@ use super::running::{Core, Watched};
 use super::site_lock::SiteLock;
 use super::sqlite;
 use super::start::ask;
+use super::visitor::Gate;
 use crate::base::time::human_duration;
 use crate::format::manifest::{Evidence, WindowRecord};
 use crate::host::clock::Clock;
+use crate::host::health::Health;
 use crate::host::service::{Precaution, Service, ServiceError, ServiceState};
 use crate::host::signal::Interrupt;
 
 mod errors;
+mod frozen;
 mod quiet;
 mod ready;
 mod stopped;
@@ -72,6 +75,7 @@ mod tests;
 pub(super) use ready::disarm_nodes;
 
 pub use errors::{AbortReason, Aborted, ArmError};
+pub use frozen::{Gathered, Judged, Thawed, Vouched};
 pub use quiet::Due;
 
 /// Whether a window stops anything.
@@ -127,6 +131,8 @@ pub struct Plan {
     pub max_downtime: Duration,
     /// Time for processes to leave the tree after the stop.
     pub wait_quiet: Duration,
+    /// What is asked whether the services are well, once they were started.
+    pub health: Option<Arc<dyn Health>>,
     /// What the operator said about evidence.
     pub rules: Rules,
 }
@@ -188,6 +194,8 @@ pub struct Restarted {
     pub evidence: Vec<Evidence>,
     /// What ran before and does not now.
     pub not_running: Vec<NotRunning>,
+    /// Why a service that runs is not well, where that was asked.
+    pub unwell: Option<String>,
     /// What a person should know.
     pub warnings: Vec<String>,
 }
@@ -251,12 +259,14 @@ pub fn arm(plan: Plan, context: Context, lock: &SiteLock) -> Result<Armed, ArmEr
     if context.interrupt.is_set() {
         return Err(ArmError::Interrupted);
     }
+    let gate = Gate::close(&context.store, &plan.site, &*context.clock, &context.interrupt)?;
     let armed = if plan.mode.stops() {
         Some(ready::put_in_place(&plan, &mut services, &context)?)
     } else {
         None
     };
     let mut core = Core::new(plan, context, services, armed, lock.clone());
+    core.admit_nobody(gate);
     core.clocks = core.everywhere().clocks();
     Ok(Armed { core })
 }
@@ -352,32 +362,28 @@ impl Quiescent {
         self.before.breaking().cloned().collect()
     }
 
+    /// Everything that is read in the window was read.
+    pub fn done_reading(&self) {
+        self.core.marks.read.get_or_init(|| self.core.context.clock.monotonic());
+    }
+
     /// Looks a second time, and judges.
     ///
     /// # Errors
     /// [`Aborted`] by a signal.
     pub fn prove_unmoved(self, second: &SecondLook, trees: &Trees<'_>) -> Result<Proven, Aborted> {
+        self.done_reading();
         let Self { mut core, before } = self;
         if core.context.interrupt.is_set() {
             return Err(give_up(core, AbortReason::Interrupted));
         }
-        let observer = Arc::clone(&core.context.observer);
-        let rules = core.plan.rules.clone();
-        let after = core.everywhere().look(trees);
-        let node = observer.node();
-        let asserted = rules.asserts("sqlite-settled");
-        // Locks are listed by pid namespace too, and need no privilege to be seen.
-        let sees_host = after.local_scope().starts_with("host");
-        let blind = (!sees_host).then_some("locks of other pid namespaces are out of sight");
-        let scope = if sees_host { "host" } else { "pid namespace" };
-        let mut all = core.stopped_evidence();
-        let by_events = second.is_by_events();
-        all.extend(core.everywhere().judge(&before, &after, trees, by_events));
-        all.extend(sqlite::settled(&second.sqlite, &*observer, blind, scope, asserted));
+        let node = core.context.observer.node();
+        let mut all = core.gathered(&before, second, trees);
         all.extend(evidence::trees(&second.trees, &node));
         all.extend(evidence::sources(&second.sources, &node));
         let held = all.iter().all(|one| one.held);
         core.evidence = all;
+        core.marks.proven.get_or_init(|| core.context.clock.monotonic());
         Ok(if held {
             Proven::Undisturbed(Undisturbed { core })
         } else {

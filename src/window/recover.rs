@@ -4,18 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-
 use super::chain;
 use super::intent::{Intent, IntentError, IntentService, IntentStore, Phase, Prior, ServiceKind};
 use super::nodes::{at_once, by_node};
 use super::phases::NotRunning;
 use super::site_lock::{LockError, SiteLock, StopLock};
 use super::start::{Before, Started, start};
-use crate::base::time::Timestamp;
 use crate::host::clock::Clock;
 use crate::host::commands::{CommandService, Commands};
-use crate::host::node::{Node, NodeAddress, NotANode, Ssh};
+use crate::host::node::{Node, NodeAddress, NotANode, Ssh, socket_places};
 use crate::host::service::{Service, ServiceError};
 use crate::host::signal::Interrupt;
 use crate::host::systemd::Systemd;
@@ -129,7 +126,8 @@ pub fn service_of(
                 .node
                 .parse()
                 .map_err(|error: NotANode| ServiceError::Node(error.to_string()))?;
-            let ssh = Arc::new(Ssh::new(CONNECT));
+            // One handshake and not one for each question: the service is down meanwhile.
+            let ssh = Arc::new(Ssh::new(CONNECT).sharing(&socket_places()).eager());
             let node = Node::at(address, &ssh, *sudo, Arc::clone(clock));
             let systemd = Systemd::on(node, unit)?;
             if let Some(group) = &service.cgroup {
@@ -328,64 +326,4 @@ fn start_one(
         Started::Seen(detail) | Started::Believed(detail) => Outcome::Runs(detail),
         Started::Not(why) => not(why),
     }
-}
-
-/// One service in `window status`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct OpenNode {
-    /// Site label.
-    pub site: String,
-    /// The node.
-    pub node: String,
-    /// The service.
-    pub service: String,
-    /// Whether it ran before the window.
-    pub ran_before: bool,
-}
-
-/// What stands in the state directory.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
-pub struct WindowStatus {
-    /// Whether a window was opened and not closed.
-    pub open: bool,
-    /// Whether the owner of one of them is dead: `window recover` is due.
-    pub stale: bool,
-    /// When the oldest was opened.
-    pub since: Option<Timestamp>,
-    /// The services of all.
-    pub nodes: Vec<OpenNode>,
-    /// Files that cannot be read.
-    pub problems: Vec<String>,
-}
-
-/// Which windows are open, and whether anybody is in them.
-///
-/// # Errors
-/// Where the state directory cannot be listed.
-pub fn status(state_dir: &Path) -> Result<WindowStatus, IntentError> {
-    let mut status = WindowStatus::default();
-    for intent in IntentStore::open(state_dir).list()? {
-        status.open = true;
-        let intent = match intent {
-            Ok(intent) => intent,
-            Err(error) => {
-                // Nobody can be asked about it, so it needs a person.
-                status.stale = true;
-                status.problems.push(chain(&error));
-                continue;
-            }
-        };
-        match intent.is_stale() {
-            Ok(stale) => status.stale |= stale,
-            Err(error) => status.problems.push(format!("{}: {error}", intent.site)),
-        }
-        status.since = Some(status.since.map_or(intent.time, |since| since.min(intent.time)));
-        status.nodes.extend(intent.services.iter().map(|service| OpenNode {
-            site: intent.site.clone(),
-            node: service.node.clone(),
-            service: service.service.clone(),
-            ran_before: service.prior != Prior::Stopped,
-        }));
-    }
-    Ok(status)
 }

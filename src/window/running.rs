@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::chain;
 use super::guard::Standing;
+use super::health;
 use super::intent::{Intent, IntentError, IntentService, IntentStore, Phase, Prior, ServiceKind};
 use super::nodes::{Everywhere, NodeClock, at_once, by_node};
 use super::phases::{
@@ -15,6 +16,8 @@ use super::phases::{
 };
 use super::site_lock::{SiteLock, StopLock};
 use super::start::{Before, Started, ask, start, wait_for};
+use super::timings::Marks;
+use super::visitor::Gate;
 use crate::base::time::Timestamp;
 use crate::format::manifest::{Evidence, How, NodeRecord, WindowRecord};
 use crate::host::run::RunError;
@@ -162,10 +165,16 @@ pub(super) struct Core {
     pub(super) clocks: Vec<NodeClock>,
     /// When the first stop was asked for.
     began: Option<(Timestamp, Duration)>,
+    /// When its parts ended.
+    pub(super) marks: Marks,
     /// When everything was ready for it: the longest downtime counts from here.
     armed_at: Duration,
     closed: bool,
     stop_lock: Option<StopLock>,
+    /// Keeps away who reads the living site.
+    gate: Option<Gate>,
+    /// Whether somebody stayed all the same.
+    visited: bool,
     _lock: SiteLock,
 }
 
@@ -186,12 +195,21 @@ impl Core {
             evidence: Vec::new(),
             clocks: Vec::new(),
             began: None,
+            marks: Marks::default(),
             intent,
             guard,
             closed: false,
             stop_lock,
+            gate: None,
+            visited: false,
             _lock: lock,
         }
+    }
+
+    /// Keeps visitors away while the window is open; `all_left` says whether those inside left.
+    pub(super) fn admit_nobody(&mut self, (gate, all_left): (Gate, bool)) {
+        self.gate = Some(gate);
+        self.visited = !all_left;
     }
 
     /// All that can be seen.
@@ -247,6 +265,7 @@ impl Core {
             None => act(),
             Some(lock) => lock.inherited(act).map_err(AbortReason::Lock)?,
         };
+        self.marks.stopped.get_or_init(|| clock.monotonic());
         stopped.into_iter().collect()
     }
 
@@ -301,8 +320,26 @@ impl Core {
                 u64::try_from(to.saturating_sub(from).as_millis()).unwrap_or(u64::MAX)
             }),
             nodes,
+            frozen: Vec::new(),
+            phases: self
+                .began
+                .zip(ended)
+                .and_then(|((_, from), (_, to))| self.marks.phases(from, to)),
         };
-        Restarted { record, evidence, not_running, warnings }
+        self.gate = None;
+        if self.visited {
+            let stayed = "somebody who read the living site did not close its files in time";
+            warnings.push(stayed.to_owned());
+        }
+        let unwell = ended.and_then(|_| self.ask_health(&mut evidence));
+        Restarted { record, evidence, not_running, unwell, warnings }
+    }
+
+    /// Asks whether what was started is well. The window is closed: nobody waits for the answer but
+    /// this run.
+    fn ask_health(&self, evidence: &mut [Evidence]) -> Option<String> {
+        let health = self.plan.health.as_ref().filter(|_| !self.context.interrupt.is_set())?;
+        health::look(&**health, self.plan.start_timeout, &self.context, evidence)
     }
 
     /// Starts what was asked to stop: the services of a node in reverse, all nodes at once. What

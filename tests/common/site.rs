@@ -33,6 +33,8 @@ while [ -e "$svc/hold-start" ]; do sleep 0.02; done
 rm -f "$svc/busy"
 setsid sh "$svc/toy" "$1" </dev/null >/dev/null 2>&1 &
 while [ ! -e "$svc/pid" ]; do sleep 0.01; done
+[ -e "$svc/after-start" ] && sh "$svc/after-start" "$1"
+exit 0
 "#;
 
 const STATUS: &str = r#"svc=$1/svc

@@ -108,6 +108,11 @@ impl World {
         Self::within(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(), false)
     }
 
+    /// In a directory of its own below this one.
+    pub(crate) fn below(parent: &Path) -> Self {
+        Self::within(tempfile::tempdir_in(parent).unwrap(), false)
+    }
+
     /// In memory, where there is such a place: for many small files, which no disk has to take.
     pub(crate) fn in_memory() -> Self {
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());

@@ -103,6 +103,7 @@ impl Reads {
     ) -> ReadInput<'a> {
         ReadInput {
             fs: &LinuxFs,
+            manners: None,
             plan: &self.plan,
             reader,
             writer,

@@ -1,11 +1,12 @@
-//! A cluster on one machine: a site whose data all nodes share, and for each node an `sshd` in a pid
-//! and mount namespace of its own. cabk runs in one too, so that it does not see theirs.
+//! A cluster on one machine: a site whose data all nodes share, and for each node an `sshd` in a pid,
+//! mount and network namespace of its own. cabk runs in such ones too, and reaches the nodes by links
+//! that can be cut.
 
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use crate::network::{Link, Machine};
 use crate::world::{Done, Guarded, SITE, World, is_root, until};
 
 /// A unit's state in files of the node's directory.
@@ -25,6 +26,7 @@ if [ "$unit" != toy.service ]; then
   [ "$verb" = show ] && printf 'LoadState=not-found\nActiveState=inactive\nSubState=dead\n' && exit 0
   echo "Unit $unit not loaded." >&2; exit 5
 fi
+while [ -e "$node/hold-$verb" ]; do touch "$node/held-$verb"; sleep 0.02; done
 case $verb in
   show)
     if [ -e "$node/pid" ]; then active=active sub=running path=/${group##*/}
@@ -36,9 +38,11 @@ case $verb in
     echo stop >>"$node/calls"
     [ -e "$node/hang" ] && exec sleep 600
     [ -e "$node/pid" ] && kill "$(cat "$node/pid")"
-    while [ -e "$node/pid" ]; do sleep 0.01; done;;
+    while [ -e "$node/pid" ]; do sleep 0.01; done
+    [ -e "$node/after-stop" ] && touch "$node/hold-show"; :;;
   start)
     [ -e "$node/pid" ] && exit 0
+    [ -e /run/cabk/hold-toy.service ] && exit 0
     echo start >>"$node/calls"
     date +%s%N >"$node/run"
     setsid sh "$node/toy" "$node" "$data" "$group" </dev/null >/dev/null 2>&1 &
@@ -58,6 +62,7 @@ while :; do
   esac
   shift
 done
+while [ -e "$node/hold-timer" ]; do touch "$node/held-timer"; sleep 0.02; done
 echo "timer $seconds" >>"$node/calls.timer"
 setsid sh -c 'sleep "$1"; rm -f "$2"; shift 2; exec "$@"' sh "$seconds" "$node/$unit.timer" "$@" \
   </dev/null >/dev/null 2>&1 &
@@ -75,8 +80,6 @@ while [ -e "$1/toy" ]; do echo tick >&3; sleep 0.05; done
 
 /// With a `SHLVL` at which bash leaves root's own start-up file alone.
 const SSHD: &str = "\
-ListenAddress 127.0.0.1
-Port PORT
 HostKey TOP/host_key
 AuthorizedKeysFile TOP/key.pub
 PidFile none
@@ -95,9 +98,16 @@ Host *
   StrictHostKeyChecking yes
 ";
 
+/// What a node begins with: what it keeps of itself is its own, and a drop-in heeds holds.
+const BEGIN: &str = r#"
+mount -t tmpfs none /run && mkdir /run/sshd || exit 1
+[ -d /etc/systemd/system ] && mount --bind "$1/units" /etc/systemd/system
+exec "$2" -D -e -f "$1/sshd_config"
+"#;
+
 struct NodeBox {
     dir: PathBuf,
-    port: u16,
+    link: Link,
     group: PathBuf,
     sshd: Option<Guarded>,
 }
@@ -107,6 +117,7 @@ pub(crate) struct Cluster {
     pub(crate) world: World,
     nodes: Vec<NodeBox>,
     ssh: PathBuf,
+    machine: Machine,
 }
 
 /// A program, or why it is not there.
@@ -120,10 +131,12 @@ fn quiet(command: &mut Command) -> &mut Command {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null())
 }
 
-/// `unshare` into namespaces of one's own; all in them ends with it.
+/// The options of `unshare` for namespaces of one's own; all in them ends with it.
+const APART: [&str; 5] = ["--pid", "--mount", "--fork", "--kill-child", "--mount-proc"];
+
 fn apart(unshare: &Path) -> Command {
     let mut command = Command::new(unshare);
-    command.args(["--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]);
+    command.args(APART);
     command
 }
 
@@ -138,9 +151,9 @@ impl Cluster {
         if !quiet(apart(&unshare).arg("true")).status().is_ok_and(|done| done.success()) {
             return Err("namespaces cannot be made here".into());
         }
-        // Where a distribution's sshd wants its children to be.
-        let _ = std::fs::create_dir("/run/sshd");
-        let mut cluster = Self { world: World::new(), nodes: Vec::new(), ssh };
+        program("nsenter")?;
+        let machine = Machine::new()?;
+        let mut cluster = Self { world: World::new(), nodes: Vec::new(), ssh, machine };
         cluster.configure("");
         cluster.site();
         for name in ["key", "host_key"] {
@@ -160,7 +173,7 @@ impl Cluster {
             cluster.nodes.push(node);
         }
         let key = std::fs::read_to_string(cluster.world.path("host_key.pub")).unwrap();
-        let known = cluster.nodes.iter().map(|node| format!("[127.0.0.1]:{} {key}", node.port));
+        let known = cluster.nodes.iter().map(|node| format!("{} {key}", node.link.address()));
         cluster.write("known_hosts", &known.collect::<String>());
         for number in 0..count {
             until(20, "an sshd", || cluster.try_by_hand(number, "true").is_some());
@@ -189,25 +202,25 @@ impl Cluster {
     fn node(&self, number: usize, sshd: &Path, unshare: &Path) -> Result<NodeBox, String> {
         let dir = self.world.path(&format!("node{number}"));
         let group = group(number).ok_or("no control group can be made here")?;
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let fill = |text: &str| {
             text.replace("TOP", &self.world.top().display().to_string())
                 .replace("NODE", &dir.display().to_string())
                 .replace("DATA", &self.world.path("data").display().to_string())
                 .replace("GROUP", &group.display().to_string())
-                .replace("PORT", &port.to_string())
         };
         self.program(&format!("node{number}/bin/systemctl"), &fill(SYSTEMCTL));
         self.program(&format!("node{number}/bin/systemd-run"), &fill(SYSTEMD_RUN));
         self.write(&format!("node{number}/toy"), TOY);
         self.write(&format!("node{number}/run"), "1");
         self.write(&format!("node{number}/sshd_config"), &fill(SSHD));
+        self.write(&format!("node{number}/units/toy.service.d/50-cabk-hold.conf"), "[Unit]\n");
         let mut command = apart(unshare);
-        command.arg(sshd).args(["-D", "-e", "-f"]).arg(dir.join("sshd_config"));
+        command.args(["--net", "sh", "-c", BEGIN, "sh"]).arg(&dir).arg(sshd);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(std::fs::File::create(dir.join("sshd.log")).unwrap());
         let child: Child = command.spawn().unwrap();
-        Ok(NodeBox { dir, port, group, sshd: Some(Guarded(child)) })
+        let link = self.machine.link(number, child.id())?;
+        Ok(NodeBox { dir, link, group, sshd: Some(Guarded(child)) })
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -231,12 +244,13 @@ impl Cluster {
     }
 
     pub(crate) fn address(&self, number: usize) -> String {
-        format!("ssh://root@127.0.0.1:{}", self.nodes[number].port)
+        format!("ssh://root@{}", self.nodes[number].link.address())
     }
 
     /// cabk in namespaces of its own.
     pub(crate) fn cabk(&self, args: &[&str]) -> Command {
-        let mut command = apart(Path::new("unshare"));
+        let mut command = self.machine.within("unshare");
+        command.args(APART);
         self.world.surround(&mut command);
         let path = std::env::var("PATH").unwrap();
         command.env("PATH", format!("{}:{path}", self.world.path("bin").display()));
@@ -264,9 +278,9 @@ impl Cluster {
     }
 
     fn try_by_hand(&self, number: usize, command: &str) -> Option<String> {
-        let mut ssh = Command::new(&self.ssh);
-        ssh.arg("-F").arg(self.world.path("ssh_config")).args(["-o", "BatchMode=yes", "-p"]);
-        ssh.arg(self.nodes[number].port.to_string()).args(["root@127.0.0.1", command]);
+        let mut ssh = self.machine.within(&self.ssh);
+        ssh.arg("-F").arg(self.world.path("ssh_config")).args(["-o", "BatchMode=yes"]);
+        ssh.args([&format!("root@{}", self.nodes[number].link.address()), command]);
         let done = ssh.stdin(Stdio::null()).output().unwrap();
         done.status.success().then(|| String::from_utf8_lossy(&done.stdout).trim().to_owned())
     }
@@ -282,6 +296,24 @@ impl Cluster {
 
     pub(crate) fn put(&self, number: usize, name: &str) {
         std::fs::write(self.nodes[number].dir.join(name), "").unwrap();
+    }
+
+    pub(crate) fn has(&self, number: usize, name: &str) -> bool {
+        self.nodes[number].dir.join(name).exists()
+    }
+
+    /// Takes something away that may not be there.
+    pub(crate) fn remove(&self, number: usize, name: &str) {
+        let _ = std::fs::remove_file(self.nodes[number].dir.join(name));
+    }
+
+    /// A node's end of its link goes down: to cabk's machine it is silent from then on.
+    pub(crate) fn cut(&self, number: usize) {
+        self.nodes[number].link.set("down");
+    }
+
+    pub(crate) fn mend(&self, number: usize) {
+        self.nodes[number].link.set("up");
     }
 
     pub(crate) fn runs(&self, number: usize) -> bool {

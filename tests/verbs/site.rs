@@ -51,8 +51,15 @@ fn window_tells_and_recovers() {
     let running = place.text("running");
     for (start, code) in [("false".to_owned(), 30), (format!("touch {running}"), 0)] {
         leave_open(&place, &start, &format!("test -e {running} || exit 3"));
-        let status = place.json(&["window", "status"]);
+        let output = place.run(&["--json", "window", "status"]);
+        // Nothing was stopped yet, but something is left.
+        assert_eq!(output.status.code(), Some(3));
+        let status: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!((&status["open"], &status["stale"]), (&true.into(), &true.into()), "{status}");
+        assert_eq!(
+            (&status["phase"], &status["windows"][0]["overdue"]),
+            (&"armed".into(), &true.into())
+        );
         assert_eq!(status["nodes"][0]["ran_before"], true);
         let output = place.run(&["--json", "window", "recover"]);
         let told = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -19,9 +19,9 @@ pub use small::{
     CompletionsArgs, DemoArgs, GuardArgs, InitArgs, InstallArgs, ManArgs, UnlockArgs, WindowArgs,
     WindowCommand,
 };
-pub use snapshot::{PrecopyMode, ServiceArgs, SnapshotArgs};
+pub use snapshot::{FreezeMode, NeighbourArgs, NiceMode, PrecopyMode, ServiceArgs, SnapshotArgs};
 pub use source::{DiscoverArgs, SourceArgs};
-pub use value::{NameMap, Percent, Ref, RefPath, parse_percent};
+pub use value::{NameMap, Percent, Ref, RefPath, parse_percent, parse_rate};
 
 use clap::{Parser, Subcommand};
 

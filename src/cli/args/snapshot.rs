@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::source::SourceArgs;
-use super::value::parse_any_node;
+use super::value::{parse_any_node, parse_rate};
 use crate::base::time::parse_duration;
 
 pub(super) const LONG_ABOUT: &str = "\
@@ -43,6 +43,21 @@ pub enum PrecopyMode {
     Never,
 }
 
+/// How the sources are held still while they are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FreezeMode {
+    /// The best that there is: the configured commands, or snapshots of btrfs
+    Auto,
+    /// Nothing: all is read while the service is stopped
+    None,
+    /// Snapshots of btrfs
+    Btrfs,
+    /// Clones of single large files (not there yet)
+    Reflink,
+    /// The commands of the configuration
+    Command,
+}
+
 /// `snapshot`.
 #[derive(Debug, Clone, Default, Args)]
 #[command(after_long_help = EXAMPLES)]
@@ -74,6 +89,40 @@ pub struct SnapshotArgs {
     /// The service.
     #[command(flatten)]
     pub service: ServiceArgs,
+
+    /// Manners.
+    #[command(flatten)]
+    pub neighbour: NeighbourArgs,
+}
+
+/// Whether cabk gives way to others while the service runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum NiceMode {
+    /// Read with idle priority, and pause while others wait for their disk
+    Auto,
+    /// Read as any other program
+    None,
+}
+
+/// What a run does not do to those who work on the site while it reads.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "While the service runs")]
+pub struct NeighbourArgs {
+    /// Read at most so much a second from the sources, such as `50 MiB`; the window is not slowed
+    /// [default: no bound]
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub max_read_rate: Option<u64>,
+
+    /// Whether reading gives way to others; the window does not [default: auto]
+    #[arg(long, value_name = "MODE", value_enum)]
+    pub nice: Option<NiceMode>,
+
+    /// Shell command that is told before reading begins and when the run is over
+    ///
+    /// CABK_EVENT is `announce-before` or `announce-after`. It has a minute, and its failure is a
+    /// warning.
+    #[arg(long, value_name = "COMMAND")]
+    pub announce: Option<String>,
 }
 
 /// How the service is stopped and started.
@@ -133,4 +182,8 @@ pub struct ServiceArgs {
     /// Whether content is read ahead while the service runs [default: auto]
     #[arg(long, value_name = "MODE", value_enum)]
     pub precopy: Option<PrecopyMode>,
+
+    /// How the sources are held still, so that the service starts before they are read [default: auto]
+    #[arg(long, value_name = "MODE", value_enum)]
+    pub freeze: Option<FreezeMode>,
 }

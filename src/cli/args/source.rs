@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
-use super::value::parse_gcfg;
+use super::value::{parse_any_node, parse_gcfg};
 
 /// What is read.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "What is read")]
 pub struct SourceArgs {
-    /// The site's configuration file
+    /// The site's configuration file: a path, or `ssh://[USER@]HOST[:PORT]/PATH` on another node
     ///
     /// Without it and without --path: the file that cabk's configuration names, else
     /// /etc/rstudio-connect/rstudio-connect.gcfg.
@@ -69,4 +69,9 @@ pub struct DiscoverArgs {
     /// What is read.
     #[command(flatten)]
     pub source: SourceArgs,
+
+    /// Another machine of the site, `ssh://[USER@]HOST[:PORT]`, whose configuration is shown too
+    /// (repeatable) [default: those of the configuration]
+    #[arg(long = "node", value_name = "NODE", value_parser = parse_any_node)]
+    pub nodes: Vec<String>,
 }

@@ -3,7 +3,9 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
+use crate::base::size::parse_size;
 use crate::host::node::{NodeAddress, NotANode};
+use crate::ops::sources::Afar;
 
 /// Digits that a prefix of an id must have at least.
 const PREFIX_MIN: usize = 6;
@@ -108,6 +110,19 @@ pub fn parse_percent(text: &str) -> Result<Percent, String> {
     }
 }
 
+/// Reads bytes a second: a size, with or without `/s`.
+///
+/// # Errors
+/// A sentence that says what a rate looks like.
+pub fn parse_rate(text: &str) -> Result<u64, String> {
+    let trimmed = text.trim();
+    let size = trimmed.strip_suffix("/s").unwrap_or(trimmed);
+    match parse_size(size).map_err(|error| error.to_string())? {
+        0 => Err("a rate of 0 would never end".to_owned()),
+        rate => Ok(rate),
+    }
+}
+
 /// Reads `OLD:NEW`.
 pub(super) fn parse_name_map(text: &str) -> Result<NameMap, String> {
     match text.split_once(':') {
@@ -133,10 +148,8 @@ pub(super) fn parse_node(text: &str) -> Result<String, String> {
     }
 }
 
-/// Reads a file that must be on this machine.
+/// Reads the name of a configuration: a path, or `ssh://HOST/PATH`.
 pub(super) fn parse_gcfg(text: OsString) -> Result<std::path::PathBuf, String> {
-    if text.as_encoded_bytes().starts_with(b"ssh://") {
-        return Err("a site on another machine can be named from a later version on".to_owned());
-    }
+    Afar::parse(text.as_encoded_bytes())?;
     Ok(text.into())
 }

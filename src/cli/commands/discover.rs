@@ -9,12 +9,16 @@ use crate::base::size::human_size;
 use crate::cli::args::DiscoverArgs;
 use crate::cli::exit::{CliError, Exit, Kind};
 use crate::cli::global::Context;
+use crate::cli::service::{self, Nodes};
 use crate::cli::view::PathView;
-use crate::cli::{service, wanted};
+use crate::cli::wanted;
+use crate::host::node::Node;
 use crate::host::signal::Interrupt;
-use crate::ops::discover::{Size, sizes};
-use crate::ops::sources::{Wanted, WantedSource, connect_version};
+use crate::ops::discover::{Around, Size, sizes};
+use crate::ops::sources::{NodeFiles, SourcesInput, Wanted, WantedSource, connect_version};
 use crate::site::discover::Warning;
+use crate::window::intent::IntentStore;
+use crate::window::visitor::Visitor;
 
 #[derive(Serialize)]
 struct Row {
@@ -52,12 +56,21 @@ pub fn run(context: &Context, args: &DiscoverArgs) -> Result<Exit, CliError> {
     // A repository is named for a snapshot; here it only says what would be left out.
     let repository = context.repository().ok();
     let units = service::configured(context)?.units();
-    let input = wanted::input(context, &args.source, &units, repository.as_deref())?;
+    let mut input = wanted::input(context, &args.source, &units, repository.as_deref())?;
+    let _fetched = wanted::fetched(context, &mut input, &units)?;
     let mut wanted = wanted::wanted(&input)?;
+    // They go with the run.
+    let _files = other_nodes(context, args, (&input, &units), &mut wanted)?;
     let version = version(context, &mut wanted);
     context.progress.phase("counting", None);
-    let sizes = sizes(&wanted, &interrupt, &*context.progress)
-        .map_err(|e| CliError::from_error(Kind::Interrupted, &e))?;
+    let store = IntentStore::open(&context.state_dir()?);
+    let around = Around {
+        visitor: &Visitor::of(&store, &wanted.site),
+        clock: &*context.clock,
+        interrupt: &interrupt,
+        progress: &*context.progress,
+    };
+    let sizes = sizes(&wanted, &around).map_err(|e| CliError::from_error(Kind::Interrupted, &e))?;
     context.progress.finish();
     for (source, size) in wanted.sources.iter().zip(&sizes) {
         if let Some(Size { unreadable: unreadable @ 1.., .. }) = size {
@@ -75,6 +88,41 @@ pub fn run(context: &Context, args: &DiscoverArgs) -> Result<Exit, CliError> {
     };
     context.out().finish(&found, |to| write(to, &found))?;
     Ok(Exit::Ok)
+}
+
+/// The configurations of the other nodes, as far as they can be read.
+fn other_nodes(
+    context: &Context,
+    args: &DiscoverArgs,
+    (input, units): (&SourcesInput, &[String]),
+    wanted: &mut Wanted,
+) -> Result<Option<NodeFiles>, CliError> {
+    let mut names = match args.nodes.as_slice() {
+        [] => context.loaded.config.service.nodes.clone(),
+        typed => typed.to_vec(),
+    };
+    names.extend(input.afar.iter().map(|afar| afar.node.to_string()));
+    if input.gcfg.is_none() {
+        return Ok(None);
+    }
+    let nodes = Nodes::named(context, &names)?;
+    let others: Vec<Node> = nodes.reached(context).collect();
+    if others.is_empty() {
+        return Ok(None);
+    }
+    let failed = |error: io::Error| CliError::from_error(Kind::Failed, &error);
+    let Some(files) = NodeFiles::new(&context.state_dir()?, &wanted.site).map_err(failed)? else {
+        let message = "another run reads the other nodes' configurations: they are not shown";
+        wanted.warnings.push(Warning { code: "node-config", message: message.to_owned() });
+        return Ok(None);
+    };
+    for node in others {
+        if let Err(error) = files.add(&node, units, input, wanted) {
+            let message = format!("the configuration of {} cannot be read: {error}", node.name());
+            wanted.warnings.push(Warning { code: "node-config", message });
+        }
+    }
+    Ok(Some(files))
 }
 
 fn version(context: &Context, wanted: &mut Wanted) -> Option<String> {

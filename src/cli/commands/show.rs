@@ -126,6 +126,14 @@ fn write_window(to: &mut dyn Write, window: &WindowRecord) -> io::Result<()> {
         };
         writeln!(to, "  {} on {}: {before}, {after}", text(&node.service), text(&node.node))?;
     }
+    for frozen in &window.frozen {
+        let (made, took) = (text(&frozen.made), Duration::from_millis(frozen.took_ms));
+        let took = human_duration(took);
+        writeln!(to, "  frozen at {} in {took}, and read after the start: {made}", frozen.at)?;
+        for path in &frozen.paths {
+            writeln!(to, "    {}", text(path))?;
+        }
+    }
     Ok(())
 }
 

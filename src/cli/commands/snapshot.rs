@@ -1,14 +1,16 @@
 //! `snapshot`
 
+mod announce;
+mod freeze;
 mod shown;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::path::printable;
-use crate::cli::args::{PrecopyMode, SnapshotArgs};
+use crate::cli::args::{NiceMode, PrecopyMode, SnapshotArgs};
 use crate::cli::commands::guard;
-use crate::cli::config::Precopy;
+use crate::cli::config::{Nice, Precopy};
 use crate::cli::exit::{CliError, Exit, Kind};
 use crate::cli::fault;
 use crate::cli::global::{Context, volatile};
@@ -16,10 +18,15 @@ use crate::cli::service::{self, Chosen, Nodes};
 use crate::cli::wanted;
 use crate::format::control::HexBytes;
 use crate::format::manifest::{RecordKind, SourceRecord};
+use crate::host::health::{Health, HealthUrl};
 use crate::host::node::Node;
 use crate::host::signal::Interrupt;
 use crate::host::users::SystemOwners;
 use crate::intake::forest::IntakeError;
+use crate::intake::manners::Manners;
+use crate::intake::plan::ReadPlan;
+use crate::ops::session::Session;
+use crate::ops::snapshot::plan::Outlook;
 use crate::ops::snapshot::{CommitFault, SnapshotError, SnapshotInput, SnapshotReport, snapshot};
 use crate::ops::sources::{NodeFiles, SourcesInput, Wanted, connect_version};
 use crate::ops::window;
@@ -27,6 +34,7 @@ use crate::store::writer::WriteError;
 use crate::window::evidence::Rules;
 use crate::window::phases::{AbortReason, Aborted, ArmError, Mode, Plan};
 use crate::window::site_lock::LockError;
+use announce::Announce;
 
 /// Threads that look and read, at most: more do not help a disk.
 const THREADS_MAX: usize = 8;
@@ -46,7 +54,8 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
     let repository = context.repository()?;
     let chosen = service::choose(context, args)?;
     let units = chosen.units();
-    let input = wanted::input(context, &args.source, &units, Some(&repository))?;
+    let mut input = wanted::input(context, &args.source, &units, Some(&repository))?;
+    let _fetched = wanted::fetched(context, &mut input, &units)?;
     let mut wanted = wanted::wanted(&input)?;
     let (version, mut warnings) = looked_at(context, &wanted);
     let nodes = Nodes::chosen(context, args)?;
@@ -71,9 +80,11 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
     let planned = if args.allow_capture { wanted.plan_anyway() } else { wanted.plan() };
     let mut plan = planned.map_err(|error| wanted::failed(&error))?;
     let sources = source_records(&wanted);
+    plan.left_out.extend(freeze::left_out(&plan));
     plan.counted = wanted.sources.iter().filter(|s| s.dir).map(|s| s.path.clone()).collect();
     if args.dry_run {
-        return shown::dry_run(context, &wanted, &window, &plan);
+        let outlook = outlook(context, args, &window, &plan);
+        return shown::dry_run(context, &wanted, &window, &plan, &outlook);
     }
     if window.mode.stops() {
         Interrupt::stay_awake().map_err(|e| CliError::from_error(Kind::Failed, &e))?;
@@ -81,6 +92,7 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
     let session = context.session()?;
     let guards = guard::outside(&state_dir, &context.clock);
     let owners = SystemOwners::default();
+    let announce = Announce::chosen(context, args, &wanted.site);
     let given = SnapshotInput {
         window,
         plan,
@@ -89,6 +101,7 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
         connect_version: version,
         against,
         warnings,
+        freeze: freeze::wish(context, args)?,
         tags: args.tags.clone(),
         precopy: precopies(context, args),
         wait_idle: args.service.wait_idle.unwrap_or(context.loaded.config.service.wait_idle),
@@ -96,16 +109,32 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
         min_free: context.loaded.config.repository.min_free,
         state_dir,
         threads: std::thread::available_parallelism().map_or(2, usize::from).min(THREADS_MAX),
+        manners: manners(context, args),
+        before_reading: &|| announce.begins(),
         owners: &owners,
         clock: Arc::clone(&context.clock),
         interrupt,
         guards,
         progress: &*context.progress,
     };
-    let report = snapshot(session, &given).map_err(|error| failed_in(context, &error))?;
+    take(context, session, &given, &announce)
+}
+
+/// Takes it, shows what it came to, and tells whoever was told of its beginning.
+fn take(
+    context: &Context,
+    session: Session,
+    given: &SnapshotInput<'_>,
+    announce: &Announce<'_>,
+) -> Result<Exit, CliError> {
+    let done = snapshot(session, given);
     context.progress.finish();
-    let shown = shown::report(context, &report);
-    exit_of(context, &report, shown)
+    let ended = match &done {
+        Ok(report) => exit_of(context, report, shown::report(context, report)),
+        Err(error) => Err(failed_in(context, error)),
+    };
+    announce.ends(done.as_ref().ok(), &ended);
+    ended
 }
 
 /// The exit code of a result. One that could not be shown hides neither a capture nor a service that
@@ -116,7 +145,7 @@ fn exit_of(
     shown: Result<(), CliError>,
 ) -> Result<Exit, CliError> {
     let mut exit = Exit::Ok;
-    if report.body.problems_total > 0 {
+    if report.body.problems_total > 0 || report.unwell.is_some() {
         exit = exit.and(Exit::Problems);
     }
     if report.body.kind == RecordKind::Capture {
@@ -154,6 +183,40 @@ fn refuse(against: &[String], args: &SnapshotArgs) -> Result<(), CliError> {
     }
     let hint = "--allow-capture keeps what can be kept, as a capture that is never restorable";
     Err(CliError::new(Kind::Refused, against.join("; ")).hint(hint))
+}
+
+/// How reading gives way to others while the service lives.
+fn manners(context: &Context, args: &SnapshotArgs) -> Manners {
+    let (typed, config) = (&args.neighbour, &context.loaded.config.window);
+    let nice = match typed.nice {
+        Some(mode) => mode == NiceMode::Auto,
+        None => config.nice == Nice::Auto,
+    };
+    let mut manners = Manners::none(Arc::clone(&context.clock));
+    if nice {
+        manners = manners.giving_way();
+    }
+    match typed.max_read_rate.or(config.max_read_rate) {
+        Some(rate) => manners.at_most(rate),
+        None => manners,
+    }
+}
+
+/// What is asked after the start, where that is configured.
+fn health(context: &Context) -> Result<Option<Arc<dyn Health>>, CliError> {
+    let Some(url) = &context.loaded.config.service.health_url else { return Ok(None) };
+    let asked = HealthUrl::new(url).map_err(|error| CliError::from_error(Kind::Config, &error))?;
+    Ok(Some(Arc::new(asked)))
+}
+
+/// What a run would do; how long it would take is known where the repository can be looked into.
+fn outlook(context: &Context, args: &SnapshotArgs, window: &Plan, plan: &ReadPlan) -> Outlook {
+    let looked = context.session_for_a_look();
+    let known = looked.and_then(|session| context.catalogue(&session.repository));
+    if let Err(error) = &known {
+        context.said.warn(&format!("the repository cannot be looked into: {}", error.message));
+    }
+    Outlook::without_reading(window, plan, precopies(context, args), known.ok().as_ref())
 }
 
 fn precopies(context: &Context, args: &SnapshotArgs) -> bool {
@@ -220,6 +283,7 @@ fn plan_window(
         start_timeout: config.service.stop_timeout.max(START_TIMEOUT),
         max_downtime: args.service.max_downtime.unwrap_or(config.service.max_downtime),
         wait_quiet: args.service.wait_quiet.unwrap_or(usual),
+        health: if mode.stops() { health(context)? } else { None },
         rules: Rules {
             asserts: config.evidence.assert.clone(),
             allow: config.evidence.allow.iter().map(Into::into).collect(),
@@ -236,7 +300,12 @@ fn node_files(
     wanted: &mut Wanted,
     against: &mut Vec<String>,
 ) -> Result<Option<NodeFiles>, CliError> {
-    let others: Vec<Node> = nodes.reached(context).collect();
+    let afar = input.afar.iter().map(|afar| afar.node.to_string());
+    let configured = Nodes::named(context, &afar.collect::<Vec<_>>())?;
+    let mut others: Vec<Node> = nodes.reached(context).collect();
+    let more =
+        configured.reached(context).filter(|node| others.iter().all(|o| o.name() != node.name()));
+    others.extend(more.collect::<Vec<_>>());
     if others.is_empty() || input.gcfg.is_none() {
         return Ok(None);
     }
@@ -279,7 +348,7 @@ fn source_records(wanted: &Wanted) -> Vec<SourceRecord> {
 fn failed_in(context: &Context, error: &SnapshotError) -> CliError {
     let shown = failed(error);
     let SnapshotError::Arm(ArmError::NoneRuns(_)) = error else { return shown };
-    let left = context.state_dir().ok().and_then(|dir| window::status(&dir).ok());
+    let left = context.state_dir().ok().and_then(|dir| window::status(&dir, &*context.clock).ok());
     match left.is_some_and(|status| status.open) {
         true => shown.hint(
             "a run left a window open: `cabk window recover` starts what it had stopped; \
@@ -299,6 +368,8 @@ fn failed(error: &SnapshotError) -> CliError {
         }
         SnapshotError::Refused(_) => CliError::from_error(Kind::Refused, error)
             .hint("--allow-capture goes on; the result is a capture, which is never restorable"),
+        SnapshotError::Freeze(_) => CliError::from_error(Kind::Refused, error)
+            .hint("--freeze auto takes what there is, --freeze none reads all in the window"),
         SnapshotError::Arm(arm) => arm_failed(arm),
         SnapshotError::Aborted(aborted) => aborted_failed(aborted),
         SnapshotError::LeftStopped(_) => CliError::from_error(Kind::ServiceDown, error),
@@ -307,6 +378,9 @@ fn failed(error: &SnapshotError) -> CliError {
         SnapshotError::Intent(intent) => fault::intent(intent),
         SnapshotError::Commit { source, not_running } => {
             let mut shown = match &**source {
+                CommitFault::Build(IntakeError::Interrupted) => {
+                    CliError::from_error(Kind::Interrupted, error)
+                }
                 CommitFault::Write(_) | CommitFault::Build(_) | CommitFault::Commit(_) => {
                     CliError::from_error(Kind::Failed, error)
                 }

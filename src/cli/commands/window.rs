@@ -1,5 +1,7 @@
 //! `window`
 
+use std::io::{self, Write};
+
 use serde::Serialize;
 
 use crate::base::path::{bytes, printable};
@@ -7,7 +9,9 @@ use crate::cli::args::{InstallArgs, WindowArgs, WindowCommand};
 use crate::cli::exit::{CliError, Exit, Kind};
 use crate::cli::global::Context;
 use crate::ops::window::{self, Install, InstallError};
+use crate::window::intent::Phase;
 use crate::window::recover::Outcome;
+use crate::window::status::WindowStatus;
 
 #[derive(Serialize)]
 struct Row {
@@ -22,6 +26,8 @@ struct Row {
 struct Done {
     recovered: Vec<Row>,
     open: Vec<String>,
+    /// Names of what runs that are dead had left frozen, and is removed now.
+    frozen_removed: Vec<String>,
     errors: Vec<String>,
 }
 
@@ -40,30 +46,63 @@ pub fn run(context: &Context, args: &WindowArgs) -> Result<Exit, CliError> {
 }
 
 fn status(context: &Context) -> Result<Exit, CliError> {
-    let status = window::status(&context.state_dir()?)?;
+    let status = window::status(&context.state_dir()?, &*context.clock)?;
     for problem in &status.problems {
         context.said.warn(problem);
     }
-    context.out().finish(&status, |to| {
-        let since = status.since.map_or_else(String::new, |since| format!(" since {since}"));
-        match (status.open, status.stale) {
-            (false, _) => return writeln!(to, "No window is open."),
-            (true, false) => writeln!(to, "A window is open{since}; its owner is at work.")?,
-            (true, true) => writeln!(
-                to,
-                "A window is open{since} and nobody is in it: `cabk window recover` starts what \
-                 was stopped."
-            )?,
-        }
-        for node in &status.nodes {
+    context.out().finish(&status, |to| readable(to, &status))?;
+    Ok(exit_of(&status))
+}
+
+/// What monitoring is told by the code alone: a service that may be down and that nobody starts
+/// outranks somebody who keeps a window open past its deadline, and that what is merely left behind.
+fn exit_of(status: &WindowStatus) -> Exit {
+    if status.may_be_down() {
+        Exit::ServiceDown
+    } else if status.is_overdue() {
+        Exit::TooOld
+    } else if status.stale || !status.problems.is_empty() {
+        Exit::Problems
+    } else {
+        Exit::Ok
+    }
+}
+
+fn readable(to: &mut dyn Write, status: &WindowStatus) -> io::Result<()> {
+    if !status.open {
+        writeln!(to, "No window is open.")?;
+    }
+    for one in &status.windows {
+        let (site, since, pid) = (printable(one.site.as_bytes()), one.since, one.pid);
+        let who = match one.stale {
+            Some(false) => format!("process {pid} is at work"),
+            Some(true) => "nobody is in it: `cabk window recover` starts what was stopped".into(),
+            None => format!("whether process {pid} lives cannot be told"),
+        };
+        writeln!(to, "{site}: a window is open since {since}; {who}")?;
+        let past = if one.overdue { ", which is past" } else { "" };
+        writeln!(to, "  {}; to be closed by {}{past}", phase(one.phase), one.deadline)?;
+        for node in status.nodes.iter().filter(|node| node.site == one.site) {
             let before = if node.ran_before { "ran before" } else { "was stopped before" };
-            let (site, service) =
-                (printable(node.site.as_bytes()), printable(node.service.as_bytes()));
-            writeln!(to, "  {site}: {service} on {} ({before})", node.node)?;
+            let service = printable(node.service.as_bytes());
+            writeln!(to, "  {service} on {} ({before})", node.node)?;
         }
-        Ok(())
-    })?;
-    Ok(Exit::Ok)
+    }
+    for guard in status.guards.iter().filter(|guard| !guard.last.is_empty()) {
+        writeln!(to, "What guards did last ({}):", guard.log)?;
+        for line in &guard.last {
+            writeln!(to, "  {}", printable(line.as_bytes()))?;
+        }
+    }
+    Ok(())
+}
+
+const fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Armed => "nothing was stopped yet",
+        Phase::Stopping => "stopping or stopped",
+        Phase::Starting => "starting again",
+    }
 }
 
 #[derive(Serialize)]
@@ -134,7 +173,7 @@ fn with_files<T>(
 }
 
 fn recover(context: &Context) -> Result<Exit, CliError> {
-    let recovery = window::recover(&context.state_dir()?, &context.clock)?;
+    let (recovery, swept) = window::recover(&context.state_dir()?, &context.clock)?;
     let mut down = Vec::new();
     let mut rows = Vec::new();
     for one in &recovery.services {
@@ -164,6 +203,7 @@ fn recover(context: &Context) -> Result<Exit, CliError> {
     let result = Done {
         recovered: rows,
         open: recovery.open.clone(),
+        frozen_removed: swept.removed,
         errors: errors.iter().map(worded).collect(),
     };
     let shown = context.out().finish(&result, |to| {
@@ -176,11 +216,16 @@ fn recover(context: &Context) -> Result<Exit, CliError> {
             let site = printable(site.as_bytes());
             writeln!(to, "{site}: its window is open and its owner is at work: left alone")?;
         }
-        if result.recovered.is_empty() && result.open.is_empty() && result.errors.is_empty() {
+        for name in &result.frozen_removed {
+            writeln!(to, "What a dead run had frozen as {name} is removed.")?;
+        }
+        let nothing = result.recovered.is_empty() && result.frozen_removed.is_empty();
+        if nothing && result.open.is_empty() && result.errors.is_empty() {
             writeln!(to, "There was nothing to recover.")?;
         }
         Ok(())
     });
+    swept.left.iter().for_each(|left| context.said.warn(left));
     result.errors.iter().for_each(|error| context.said.warn(error));
     if !down.is_empty() {
         return Err(CliError::new(Kind::ServiceDown, down.join("; ")));

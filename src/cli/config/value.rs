@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, Error};
 
-use super::super::args::{Percent, parse_percent};
+use super::super::args::{Percent, parse_percent, parse_rate};
 use crate::base::size::parse_size;
 use crate::base::time::parse_duration;
+use crate::ops::sources::Afar;
 
 /// The checks that evidence consists of.
 const CHECKS: [&str; 8] = [
@@ -36,10 +37,7 @@ pub(super) fn size<'de, D: Deserializer<'de>>(d: D) -> Result<u64, D::Error> {
 /// Bytes a second: a size, with or without `/s`; empty for no limit.
 pub(super) fn rate<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u64>, D::Error> {
     let Some(text) = text(d)? else { return Ok(None) };
-    match parse_size(text.trim().trim_end_matches("/s")).map_err(D::Error::custom)? {
-        0 => Err(D::Error::custom("a rate of 0 would never end (leave it empty for no limit)")),
-        rate => Ok(Some(rate)),
-    }
+    parse_rate(&text).map(Some).map_err(D::Error::custom)
 }
 
 pub(super) fn duration<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
@@ -59,10 +57,7 @@ pub(super) fn gcfg<'de, D: Deserializer<'de>>(d: D) -> Result<PathBuf, D::Error>
     if text.is_empty() {
         return Err(D::Error::custom("a path is expected"));
     }
-    if text.starts_with("ssh://") {
-        let later = "a site on another machine can be named from a later version on";
-        return Err(D::Error::custom(later));
-    }
+    Afar::parse(text.as_bytes()).map_err(D::Error::custom)?;
     Ok(text.into())
 }
 

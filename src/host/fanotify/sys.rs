@@ -104,7 +104,7 @@ pub(super) fn wait(groups: &[BorrowedFd<'_>], end: BorrowedFd<'_>) -> io::Result
 
 /// Mounts the top of a btrfs without giving it a place, and opens it: a mark is refused on what is
 /// mounted as a subvolume.
-pub(super) fn btrfs_top(device: &CStr) -> io::Result<OwnedFd> {
+pub(in crate::host) fn btrfs_top(device: &CStr, writable: bool) -> io::Result<OwnedFd> {
     const SET_STRING: libc::c_uint = 1;
     const CREATE: libc::c_uint = 6;
     let call = |result: libc::c_long| {
@@ -129,9 +129,10 @@ pub(super) fn btrfs_top(device: &CStr) -> io::Result<OwnedFd> {
         unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), CREATE, none, none, 0) };
     call(made)?;
     const RDONLY: libc::c_uint = 1;
+    let how = if writable { 0 } else { RDONLY };
     // SAFETY: takes a descriptor and two numbers.
     let mounted =
-        unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), 1 as libc::c_uint, RDONLY) };
+        unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), 1 as libc::c_uint, how) };
     let mount = owned(call(mounted)?);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let top = rustix::fs::openat(mount.as_fd(), c".", flags, Mode::empty());

@@ -96,6 +96,12 @@ impl LinuxDir {
         Self { fd, refresh, listed: Mutex::new(false), encrypted: OnceLock::new() }
     }
 
+    /// A directory that is open already.
+    pub(in crate::host) fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+        let refresh = must_refresh(fd.as_fd())?;
+        Ok(Self::new(fd, refresh))
+    }
+
     /// Opens a directory below this one: [`SourceDir::open_dir`] with the type kept.
     ///
     /// # Errors

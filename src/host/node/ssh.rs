@@ -29,11 +29,19 @@ const LEFT_OVER: Duration = Duration::from_secs(24 * 3600);
 /// Beginning of the names of directories for sockets.
 const PREFIX: &str = "cabk-ssh.";
 
+/// Where the sockets of shared connections may lie: their paths have to be short, and nobody else's.
+#[must_use]
+pub fn socket_places() -> Vec<PathBuf> {
+    let root = machine::is_root().then(|| PathBuf::from("/run"));
+    root.into_iter().chain(std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)).collect()
+}
+
 /// The system's `ssh` as a run uses it.
 pub struct Ssh {
     program: PathBuf,
     connect_timeout: Duration,
     control: Option<Control>,
+    eager: bool,
 }
 
 /// Where the sockets of shared connections are.
@@ -47,7 +55,7 @@ impl Ssh {
     /// `ssh` of the `PATH`, each call with a connection of its own.
     #[must_use]
     pub fn new(connect_timeout: Duration) -> Self {
-        Self { program: PathBuf::from("ssh"), connect_timeout, control: None }
+        Self { program: PathBuf::from("ssh"), connect_timeout, control: None, eager: false }
     }
 
     /// With another program in the place of `ssh`.
@@ -62,6 +70,14 @@ impl Ssh {
     #[must_use]
     pub fn sharing(mut self, places: &[PathBuf]) -> Self {
         self.control = places.iter().find_map(|place| Control::below(place));
+        self
+    }
+
+    /// Lets every call open the connection that later ones share: for whoever comes to start
+    /// something, and asks nothing before.
+    #[must_use]
+    pub fn eager(mut self) -> Self {
+        self.eager = true;
         self
     }
 
@@ -91,7 +107,7 @@ impl Ssh {
             Some(control) => {
                 let path = control.socket(to);
                 option(&format!("ControlPath={}", path.display()));
-                option(if sharing == Sharing::Open {
+                option(if sharing == Sharing::Open || self.eager {
                     "ControlMaster=auto"
                 } else {
                     "ControlMaster=no"

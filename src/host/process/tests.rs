@@ -176,26 +176,47 @@ fn writable_shared_mappings_are_found_without_a_descriptor() {
     assert!(kinds.contains(&UseKind::Map { writable: true }), "{kinds:?}");
 }
 
+/// A child in a mount namespace of its own that runs `script`; `None`, and told, where that may not be.
+fn in_another_namespace(script: &str) -> Option<Waiting> {
+    let probe = Command::new("unshare").args(["-m", "true"]).status();
+    if !probe.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no right to make a mount namespace");
+        return None;
+    }
+    let quoted = script.replace('\'', "'\\''");
+    Some(Waiting::shell(Path::new("/"), &format!("exec unshare -m /bin/sh -c '{quoted}'")))
+}
+
+fn has_directory_and_descriptor(uses: &[ProcessUse]) {
+    assert!(uses.iter().any(|one| one.what == UseKind::Cwd), "{uses:?}");
+    assert!(uses.iter().any(|one| matches!(one.what, UseKind::Fd { fd: 7, .. })), "{uses:?}");
+}
+
 #[test]
 fn another_mount_namespace_hides_nothing() {
     let tree = Tree::new();
     let elsewhere = tempfile::tempdir().unwrap();
+    let (from, to) = (tree.dir.path().display(), elsewhere.path().display());
+    let script =
+        format!("mount --bind {from} {to} && cd {to} && exec 7>new && echo ready && read x");
+    let Some(child) = in_another_namespace(&script) else { return };
+    has_directory_and_descriptor(&tree.uses_of(child.pid()));
+}
+
+/// The kernel gives its paths from the root of the namespace, which is above its own root.
+#[test]
+fn another_root_in_another_namespace_hides_nothing() {
+    let tree = Tree::new();
+    let root = tempfile::tempdir().unwrap();
+    let inside = tempfile::tempdir().unwrap();
+    let (from, root, to) = (tree.dir.path(), root.path().display(), inside.path().display());
     let script = format!(
-        "mount --bind {} {} && cd {} && exec 7>new && echo ready && read x",
-        tree.dir.path().display(),
-        elsewhere.path().display(),
-        elsewhere.path().display()
+        "mount --rbind / {root} && mount --bind {} {root}{to} && exec chroot {root} /bin/sh -c \
+         'cd {to} && exec 7>new && echo ready && read x'",
+        from.display(),
     );
-    let probe = Command::new("unshare").args(["-m", "true"]).status();
-    if !probe.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: no right to make a mount namespace");
-        return;
-    }
-    let quoted = script.replace('\'', "'\\''");
-    let child = Waiting::shell(Path::new("/"), &format!("exec unshare -m /bin/sh -c '{quoted}'"));
-    let uses = tree.uses_of(child.pid());
-    assert!(uses.iter().any(|one| one.what == UseKind::Cwd), "{uses:?}");
-    assert!(uses.iter().any(|one| matches!(one.what, UseKind::Fd { fd: 7, .. })), "{uses:?}");
+    let Some(child) = in_another_namespace(&script) else { return };
+    has_directory_and_descriptor(&tree.uses_of(child.pid()));
 }
 
 #[test]

@@ -9,6 +9,8 @@ use super::{Device, Scanner, Traced, identity, look, open_dir};
 
 /// Directories that are walked upwards; deeper ones count as unknown.
 const MAX_DEPTH: u32 = 20_000;
+/// Leading components of a path that may lie above the root of a process or of this one.
+const MAX_ABOVE_ROOT: usize = 32;
 
 /// Where an inode was met: a magic link `name` in `dir`, of the thread `task`.
 pub(super) struct Handle<'a> {
@@ -52,6 +54,10 @@ impl Scanner<'_> {
     /// Opens the directory that the kernel names for a file, as the process sees it or else as this
     /// one does, and walks upwards from there. The text only leads to a place; whether it is the
     /// right one is told by the inode found there.
+    ///
+    /// In another mount namespace the kernel's text begins at that namespace's own root, which lies
+    /// above the root directory of a process in a changed root: then the path is looked for without
+    /// its first components, too.
     pub(super) fn trace_path(
         &self,
         task: BorrowedFd<'_>,
@@ -64,15 +70,21 @@ impl Scanner<'_> {
         let (parent, name) = (&path[..slash], &path[slash + 1..]);
         let places = [open_dir(task, "root"), open_dir(CWD, "/")];
         for place in places.into_iter().flatten() {
-            let Ok(dir) = open_beneath(&place, parent) else { continue };
-            let fits = if deleted.is_some() {
-                look(&dir, "", AtFlags::EMPTY_PATH).map(|stat| identity(&stat).0) == Ok(inode.0)
-            } else {
+            if deleted.is_some() {
+                // Only the device can be compared, so the whole path has to be right.
+                let Ok(dir) = open_beneath(&place, parent) else { continue };
+                let stat = look(&dir, "", AtFlags::EMPTY_PATH);
+                if stat.map(|stat| identity(&stat).0) == Ok(inode.0) {
+                    return self.walk_up(dir);
+                }
+                continue;
+            }
+            for below in shorter(parent) {
+                let Ok(dir) = open_beneath(&place, below) else { continue };
                 let found = look(&dir, name, AtFlags::SYMLINK_NOFOLLOW);
-                found.map(|stat| identity(&stat)) == Ok(inode)
-            };
-            if fits {
-                return self.walk_up(dir);
+                if found.map(|stat| identity(&stat)) == Ok(inode) {
+                    return self.walk_up(dir);
+                }
             }
         }
         Traced::Unknown
@@ -98,6 +110,12 @@ impl Scanner<'_> {
         }
         Traced::Unknown
     }
+}
+
+/// An absolute path, and what is left of it without its first components, one after the other.
+fn shorter(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let inner = (1..path.len()).filter(|&at| path[at] == b'/').map(|at| &path[at..]);
+    std::iter::once(path).chain(inner).chain([&b"/"[..]]).take(MAX_ABOVE_ROOT)
 }
 
 /// Opens a directory by an absolute path whose `/` is `place`.

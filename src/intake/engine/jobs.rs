@@ -9,6 +9,7 @@ use crate::format::tree::{Entry, Node};
 use crate::host::fs::{InodeKind, SourceDir, Stat};
 use crate::intake::digest::Digest;
 use crate::intake::file::{self, FileError, Remarks, Surroundings};
+use crate::intake::manners::Manners;
 use crate::intake::scan::time_is_over;
 use crate::store::writer::WriteError;
 
@@ -132,6 +133,9 @@ impl Engine<'_> {
     ) -> Result<Vec<Done>, WriteError> {
         let mut dirs: HashMap<usize, Box<dyn SourceDir>> = HashMap::new();
         let mut all = Vec::new();
+        if self.looker.manners.is_some_and(Manners::is_idle) {
+            Manners::idle_thread();
+        }
         while let Some(run) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
             for job in &jobs[run.clone()] {
                 if self.interrupt.is_set() {

@@ -11,7 +11,7 @@ use super::DemoError;
 use super::site::Places;
 use super::steps::{CLEARING, LOOK, PATIENCE, failed, len, toy_failed};
 use super::toy::{self, Note};
-use crate::base::progress::{Progress, Total};
+use crate::base::progress::{OpenWindow, Progress, Total};
 use crate::host::clock::Clock;
 
 /// Passes on how far a snapshot is. Between the reading and the second look it waits until the
@@ -37,6 +37,10 @@ impl Progress for Watched<'_> {
 
     fn advance(&self, files: u64, bytes: u64) {
         self.inner.advance(files, bytes);
+    }
+
+    fn window(&self, open: Option<OpenWindow>) {
+        self.inner.window(open);
     }
 
     fn message(&self, text: &str) {

@@ -217,7 +217,7 @@ impl Run<'_> {
                 None => {
                     stack.pop();
                     self.dirs.close(&node);
-                    let Some(parent) = node.parent() else { break };
+                    let Some(parent) = node.above() else { break };
                     let dir = self.dirs.open(parent)?;
                     unlocked(&dir, node.name(), || dir.rmdir(node.name()))?;
                 }

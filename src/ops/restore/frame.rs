@@ -69,7 +69,7 @@ impl Frame {
     /// Whether what is made in it may get attributes from it: an operator's own directory, and one
     /// that has its attributes already.
     pub(super) fn hands_on(&self) -> bool {
-        self.state == State::Existing || self.node.parent().is_none()
+        self.state == State::Existing || self.node.above().is_none()
     }
 
     /// The name is not there any more.
@@ -82,7 +82,7 @@ impl Frame {
 
 /// Makes a directory; a `guest` gets nothing from the directory above.
 pub(super) fn make_dir(run: &Run<'_>, frame: &Frame, guest: bool) -> io::Result<()> {
-    let parent = frame.node.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let parent = frame.node.above().ok_or(io::ErrorKind::InvalidInput)?;
     run.dirs.open(parent)?.make_dir(frame.node.name(), 0o700)?;
     let casefold = frame.meta.as_ref().and_then(|m| m.flags).unwrap_or(0) & CASEFOLD_FLAG;
     if guest || casefold != 0 {

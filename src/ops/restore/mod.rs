@@ -53,7 +53,7 @@ pub use error::{Problem, RestoreError};
 use frame::State;
 use marker::Found;
 use owners::{OwnerMap, OwnerRules};
-use place::{DirNode, Dirs};
+use place::Dirs;
 use run::Run;
 use select::Select;
 use walk::Walker;
@@ -242,7 +242,7 @@ fn in_place(
 fn change(run: &Run<'_>, root: Entry) -> Result<(), RestoreError> {
     let mut walker = Walker::new(run, prefix(run.input)?);
     let own_meta = !matches!(root.node, Node::Dir { partial: true, .. });
-    walker.start(DirNode::root(b"/".to_vec()), root, None, State::Existing, own_meta)?;
+    walker.start(place::top(b"/"), root, None, State::Existing, own_meta)?;
     walker.walk()?;
     if let Some(finish) = walker.root_finish.take() {
         run.finish_dir(&finish)?;
@@ -283,7 +283,7 @@ fn to_directory(
     let mut walker = Walker::new(&run, 0);
     let state = if found == Found::Empty { State::Fresh } else { State::Existing };
     walker.path = walked_path(subtree, own_meta);
-    let node = DirNode::root(path.to_vec());
+    let node = place::top(path);
     if subtree.is_some() && !own_meta {
         // One file: it goes into the directory under its own name.
         let meta = entry.meta.clone();
@@ -298,7 +298,7 @@ fn to_directory(
     let report = run.report(Some(path.to_vec()));
     run.end_of_damage(report.clone())?;
     if !input.dry_run {
-        let top = run.dirs.open(&DirNode::root(Vec::new())).map_err(failed)?;
+        let top = run.dirs.open(&place::top(b"")).map_err(failed)?;
         // A power cut must not leave a half-written tree without its mark.
         top.sync_all().map_err(failed)?;
         top.unlink(marker::NAME).map_err(failed)?;

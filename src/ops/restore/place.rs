@@ -5,69 +5,19 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::base::path::join;
+use crate::base::chain::Chain;
 use crate::host::fs::TargetDir;
 
 /// Directories that are kept open.
 const OPEN_DIRS: usize = 96;
 
-/// A directory of the target, known by its names and not by a path: trees may be deeper than the
-/// longest path.
-#[derive(Debug)]
-pub(super) struct DirNode {
-    id: u64,
-    parent: Option<Arc<DirNode>>,
-    name: Vec<u8>,
-}
+/// A directory of the target, known by its names, with its number in [`Dirs`]; of the root the name
+/// is the path that people are shown.
+pub(super) type DirNode = Chain<u64>;
 
-impl DirNode {
-    /// The directory that was given by the operator; `shown` is its path for people.
-    pub(super) fn root(shown: Vec<u8>) -> Arc<Self> {
-        Arc::new(Self { id: 0, parent: None, name: shown })
-    }
-
-    /// The directory above.
-    pub(super) fn parent(&self) -> Option<&Arc<Self>> {
-        self.parent.as_ref()
-    }
-
-    /// The directory's name in the one above.
-    pub(super) fn name(&self) -> &[u8] {
-        &self.name
-    }
-
-    /// The path for people; for the root what the operator gave.
-    pub(super) fn path(&self) -> Vec<u8> {
-        let mut names = Vec::new();
-        let mut at = self;
-        while let Some(parent) = &at.parent {
-            names.push(at.name.as_slice());
-            at = parent;
-        }
-        let mut path = at.name.clone();
-        for name in names.into_iter().rev() {
-            if !path.ends_with(b"/") {
-                path.push(b'/');
-            }
-            path.extend_from_slice(name);
-        }
-        path
-    }
-
-    /// The path of a name in the directory, for people.
-    pub(super) fn path_of(&self, name: &[u8]) -> Vec<u8> {
-        join(&self.path(), name)
-    }
-}
-
-impl Drop for DirNode {
-    /// One after the other: a chain may be longer than a thread's stack.
-    fn drop(&mut self) {
-        let mut next = self.parent.take();
-        while let Some(mut node) = next.and_then(Arc::into_inner) {
-            next = node.parent.take();
-        }
-    }
+/// The directory that was given by the operator; `shown` is its path for people.
+pub(super) fn top(shown: &[u8]) -> Arc<DirNode> {
+    Chain::root(shown, 0)
 }
 
 /// The few that are open, the least recently used given up first.
@@ -93,7 +43,7 @@ impl Dirs {
     /// The node of a name in a directory; nothing is opened.
     pub(super) fn node(&self, parent: &Arc<DirNode>, name: &[u8]) -> Arc<DirNode> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        Arc::new(DirNode { id, parent: Some(Arc::clone(parent)), name: name.to_vec() })
+        parent.below(name, id)
     }
 
     /// The open directory of a node, through no symbolic link.
@@ -104,11 +54,11 @@ impl Dirs {
         let mut names = Vec::new();
         let mut at = node;
         let from = loop {
-            if let Some(open) = self.cached(at.id) {
+            if let Some(open) = self.cached(*at.own()) {
                 break open;
             }
-            let Some(parent) = &at.parent else { break Arc::clone(&self.root) };
-            names.push(at.name.as_slice());
+            let Some(parent) = at.above() else { break Arc::clone(&self.root) };
+            names.push(at.name());
             at = parent;
         };
         if names.is_empty() {
@@ -116,7 +66,7 @@ impl Dirs {
         }
         names.reverse();
         let opened = Arc::new(from.open_deep(&names)?);
-        self.keep(node.id, &opened);
+        self.keep(*node.own(), &opened);
         Ok(opened)
     }
 
@@ -143,6 +93,6 @@ impl Dirs {
 
     /// Gives up the open directory of a node: it is finished, renamed or gone.
     pub(super) fn close(&self, node: &DirNode) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).dirs.remove(&node.id);
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).dirs.remove(node.own());
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::RestoreError;
 use super::attributes::xattrs_of;
 use super::error::is_damage;
-use super::place::DirNode;
+use super::place::{self, DirNode};
 use super::run::Run;
 use super::select::{Choice, Is};
 use crate::backend::{BackendError, ObjectName, Space};
@@ -25,7 +25,7 @@ use crate::tree::cursor::DirCursor;
 pub(super) fn ways(run: &Run<'_>, root: &Entry) -> Result<(), RestoreError> {
     let Node::Dir { tree, partial: true } = &root.node else { return Ok(()) };
     let reader = run.input.reader;
-    let top: Arc<DirNode> = DirNode::root(b"/".to_vec());
+    let top: Arc<DirNode> = place::top(b"/");
     let mut stack = vec![(DirCursor::new(*tree), top)];
     while let Some((cursor, node)) = stack.last_mut() {
         let next = match cursor.next(reader) {

@@ -256,7 +256,7 @@ impl<'r, 'a> Walker<'r, 'a> {
         let open = || -> io::Result<Vec<(Vec<u8>, bool)>> {
             if ours && !run.input.dry_run {
                 if !run.privileged && stat.mode & 0o700 != 0o700 {
-                    let parent = frame.node.parent().ok_or(io::ErrorKind::InvalidInput)?;
+                    let parent = frame.node.above().ok_or(io::ErrorKind::InvalidInput)?;
                     run.dirs.open(parent)?.chmod(frame.node.name(), stat.mode | 0o700)?;
                 }
                 let dir = run.dirs.open(&frame.node)?;
@@ -369,12 +369,12 @@ impl<'r, 'a> Walker<'r, 'a> {
             // Somebody else holds on to it where something is planned there.
             if staging.is_made() || Arc::strong_count(&staging) > 1 {
                 self.holders.push((staging, finish));
-            } else if frame.node.parent().is_none() {
+            } else if frame.node.above().is_none() {
                 self.root_finish = finish;
             } else {
                 self.batch.finish.extend(finish);
             }
-        } else if frame.node.parent().is_none() {
+        } else if frame.node.above().is_none() {
             self.root_finish = finish;
         } else {
             self.batch.finish.extend(finish);
@@ -388,7 +388,7 @@ impl<'r, 'a> Walker<'r, 'a> {
         let (node, staging) = (Arc::clone(&frame.node), frame.staging.clone());
         for (name, known) in &names {
             let ours = *name == self.staging_name
-                || (node.parent().is_none() && name == super::marker::NAME);
+                || (node.above().is_none() && name == super::marker::NAME);
             if *known || ours {
                 continue;
             }

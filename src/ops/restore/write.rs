@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use super::RestoreError;
 use super::attributes::{Before, LOCKING_FLAGS, NO_COW_FLAG, On};
 use super::batch::{FileJob, Use};
+use super::place::DirNode;
 use super::run::{Late, Run, add, lock};
 use crate::format::pack::ChunkKind;
 use crate::format::tree::Meta;
@@ -258,7 +259,7 @@ impl Run<'_> {
     }
 
     /// Notes locking flags for the end.
-    pub(super) fn lock_later(&self, node: &Arc<super::place::DirNode>, name: &[u8], meta: &Meta) {
+    pub(super) fn lock_later(&self, node: &Arc<DirNode>, name: &[u8], meta: &Meta) {
         let locks = meta.flags.filter(|f| f & LOCKING_FLAGS != 0 && !self.input.dry_run);
         if let Some(flags) = locks {
             let late = Late { node: Arc::clone(node), name: name.to_vec(), flags };

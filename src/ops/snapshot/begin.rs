@@ -15,6 +15,7 @@ use crate::store::accelerator::Generation;
 use crate::store::lease::Lease;
 use crate::store::repository::Repository;
 use crate::store::writer::{Writer, WriterOptions};
+use crate::window::frozen::FrozenStore;
 use crate::window::intent::{IntentError, IntentStore};
 use crate::window::phases::NotRunning;
 use crate::window::recover::{Recovered, longest, recover_all, recover_locked, service_of};
@@ -77,12 +78,17 @@ pub(super) fn recover_first(
         return Err(SnapshotError::LeftStopped(left));
     }
     let line = |r: &Recovered| format!("an earlier run had left {} stopped: recovered", r.service);
+    let swept = FrozenStore::open(&input.state_dir).sweep(&*input.clock);
     let mut said: Vec<String> = recovery.services.iter().map(line).collect();
     // An intent that cannot be read needs a person, who may be told by a run that goes on.
     said.extend(others.errors.iter().map(|error| {
         let below = std::error::Error::source(error).map(|e| format!(": {e}")).unwrap_or_default();
         format!("{error}{below}")
     }));
+    let gone =
+        |name: &String| format!("an earlier run had left something frozen: {name} is removed");
+    said.extend(swept.removed.iter().map(gone));
+    said.extend(swept.left);
     Ok(said)
 }
 

@@ -12,10 +12,10 @@ use crate::window::evidence::SecondLook;
 
 /// What is known of changes since the run began.
 pub(super) struct Events {
-    watch: Option<Watch>,
+    pub(super) watch: Option<Watch>,
     /// Why there is no watch at all.
     why: String,
-    dirty: DirtySet,
+    pub(super) dirty: DirtySet,
 }
 
 /// How the trees were looked at a second time.
@@ -28,9 +28,40 @@ pub(super) struct Proof {
     pub(super) events: u64,
     /// Why not all roots were judged by events.
     pub(super) why: String,
+    /// Roots that were frozen ...
+    pub(super) frozen: Vec<Vec<u8>>,
+    /// ... and how.
+    pub(super) how: String,
+}
+
+/// What the kernel told since the stop.
+pub(super) struct Late {
+    pub(super) set: DirtySet,
+    moved: bool,
+}
+
+impl Late {
+    /// Why not all that happened is known.
+    pub(super) fn lost(&self) -> Option<String> {
+        if !self.set.is_whole() {
+            return Some(self.set.cause.clone().unwrap_or_else(|| "events were lost".to_owned()));
+        }
+        self.moved.then(|| "a mount changed".to_owned())
+    }
 }
 
 impl Events {
+    /// What was told since it was gathered last.
+    pub(super) fn late(&self) -> Option<Late> {
+        let watch = self.watch.as_ref()?;
+        Some(Late { set: watch.take(), moved: watch.mounts_changed() })
+    }
+
+    /// Whether changes of these roots are told.
+    pub(super) fn watches(&self, roots: &[Vec<u8>]) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.covers(roots))
+    }
+
     /// Watches the file systems of all roots from now on.
     pub(super) fn begin(plan: &ReadPlan) -> Self {
         let (watch, why) = match Watch::begin(&plan.roots) {
@@ -47,7 +78,7 @@ impl Events {
         }
     }
 
-    fn changes<'c>(&'c self, always: &'c [Vec<u8>]) -> Option<Changes<'c>> {
+    pub(super) fn changes<'c>(&'c self, always: &'c [Vec<u8>]) -> Option<Changes<'c>> {
         let watch = self.watch.as_ref().filter(|_| self.is_whole())?;
         Some(Changes { dirty: &self.dirty, covered: watch.covered(), always })
     }
@@ -69,7 +100,12 @@ impl Events {
         self.watch.as_ref().is_some_and(|watch| watch.unwatched().is_empty())
     }
 
-    fn why_not(&self) -> String {
+    /// Whether changes of any file system of the sources are told.
+    pub(super) fn tell_some(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| !watch.covered().is_empty())
+    }
+
+    pub(super) fn why_not(&self) -> String {
         let Some(watch) = &self.watch else { return self.why.clone() };
         let one = |u: &crate::host::fanotify::Unwatched| format!("{}: {}", u.fs_type, u.why);
         watch.unwatched().iter().map(one).collect::<Vec<_>>().join("; ")
@@ -77,6 +113,11 @@ impl Events {
 }
 
 impl Run<'_> {
+    /// Reads as long as it takes, while the service lives.
+    fn read_gently(&self) -> ReadInput<'_> {
+        ReadInput { manners: Some(&self.input.manners), ..self.read_input(&|| false) }
+    }
+
     /// Reads while the service lives: fills store and scan cache, commits nothing. Where much
     /// changed meanwhile, that is read once more, so that the window is short.
     pub(super) fn precopy(
@@ -84,8 +125,7 @@ impl Run<'_> {
         events: &mut Events,
     ) -> Result<(PreRead, Ahead, Vec<String>), SnapshotError> {
         self.input.progress.phase("reading ahead", None);
-        let never = || false;
-        let read = self.read_input(&never);
+        let read = self.read_gently();
         forest::sync(self.fs, &self.input.plan);
         let forest = forest::read(&read)?;
         self.writer.publish()?;
@@ -98,7 +138,7 @@ impl Run<'_> {
             let (looked, all) = pre.would_look(changes);
             looked * 5 > all
         }) {
-            let read = self.read_input(&never);
+            let read = self.read_gently();
             forest::sync(self.fs, &self.input.plan);
             let forest = forest::read_dirty(&read, pre, &changes)?;
             // What changed while it was read comes with the next gathering.
@@ -159,21 +199,32 @@ impl Run<'_> {
         first: &FirstLook,
         events: &Events,
     ) -> Result<Proof, IntakeError> {
-        let roots = &self.input.plan.roots;
+        self.prove_by(read, first, events, events.late().as_ref())
+    }
+
+    /// As [`Run::prove`], for the roots of one read, by events that were taken.
+    pub(super) fn prove_by(
+        &self,
+        read: &ReadInput<'_>,
+        first: &FirstLook,
+        events: &Events,
+        late: Option<&Late>,
+    ) -> Result<Proof, IntakeError> {
         let mut proof = Proof { why: events.why_not(), ..Proof::default() };
-        if let Some(watch) = &events.watch {
-            let late = watch.take();
-            proof.events = late.events;
-            if late.is_whole() && !watch.mounts_changed() {
-                proof.by_events = first.covered_roots(watch.covered());
-                proof.again = touched(self.fs, first, &late);
-            } else {
-                proof.why = late.cause.unwrap_or_else(|| "a mount changed".to_owned());
+        if let (Some(late), Some(watch)) = (late, &events.watch) {
+            proof.events = late.set.events;
+            match late.lost() {
+                None => {
+                    proof.by_events = first.covered_roots(watch.covered());
+                    proof.again = touched(self.fs, first, &late.set);
+                }
+                Some(why) => proof.why = why,
             }
         }
         // A single file can be replaced without an event of its own.
         let by_events = |root: &Vec<u8>| proof.by_events.contains(root) && first.is_directory(root);
-        let others: Vec<Vec<u8>> = roots.iter().filter(|r| !by_events(r)).cloned().collect();
+        let roots = read.plan.roots.iter();
+        let others: Vec<Vec<u8>> = roots.filter(|root| !by_events(root)).cloned().collect();
         proof.again.merge(forest::look_again_at(read, first, &others)?);
         Ok(proof)
     }

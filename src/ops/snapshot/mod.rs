@@ -2,9 +2,12 @@
 
 mod begin;
 mod events;
+mod freeze;
 mod manifest;
-mod prepare;
+pub mod plan;
 mod reading;
+mod thawed;
+mod window;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -21,8 +24,8 @@ use crate::host::fs::{LinuxFs, SourceFs};
 use crate::host::signal::Interrupt;
 use crate::host::users::Owners;
 use crate::intake::consistent::Consistent;
-use crate::intake::dirty::PreRead;
-use crate::intake::forest::{Forest, IntakeError, ReadInput, Unbuilt};
+use crate::intake::forest::{Forest, IntakeError, ReadInput};
+use crate::intake::manners::Manners;
 use crate::intake::plan::ReadPlan;
 use crate::ops::session::{self, Session, SessionError};
 use crate::record::catalogue::Catalogue;
@@ -32,17 +35,14 @@ use crate::store::accelerator::Generation;
 use crate::store::lease::{Lease, LeaseError};
 use crate::store::reader::Reader;
 use crate::store::writer::{WriteError, WriteStats, Writer, check_free};
-use crate::window::evidence::ONLY_READS;
 use crate::window::guard::Guards;
 use crate::window::intent::{IntentError, IntentStore};
-use crate::window::observe::ThisMachine;
-use crate::window::phases::{
-    AbortReason, Aborted, ArmError, Context, NotRunning, Plan, Proven, Restarted, arm,
-};
+use crate::window::phases::{Aborted, ArmError, NotRunning, Plan, Restarted};
 use crate::window::site_lock::{LockError, SiteLock};
 use crate::window::start::fell_over;
 use begin::Begun;
-use prepare::Prepared;
+
+pub use freeze::{FreezeKind, FreezeWish};
 
 /// What a snapshot is to be of, and how.
 pub struct SnapshotInput<'a> {
@@ -60,6 +60,8 @@ pub struct SnapshotInput<'a> {
     pub against: Vec<String>,
     /// What a reader of the manifest should see again.
     pub warnings: Vec<String>,
+    /// How the sources are held still while they are read.
+    pub freeze: FreezeWish,
     /// Tags.
     pub tags: Vec<String>,
     /// Read ahead while the service lives.
@@ -74,6 +76,10 @@ pub struct SnapshotInput<'a> {
     pub state_dir: PathBuf,
     /// Threads that look and read.
     pub threads: usize,
+    /// How reading gives way to others while the service lives.
+    pub manners: Manners,
+    /// Called once, when the sources are about to be read.
+    pub before_reading: &'a dyn Fn(),
     /// Names of owners.
     pub owners: &'a dyn Owners,
     /// Time.
@@ -96,6 +102,8 @@ pub struct SnapshotReport {
     pub parent: Option<ManifestId>,
     /// What ran before and does not run now (exit 30).
     pub not_running: Vec<NotRunning>,
+    /// Why a service that runs is not well, where that was asked.
+    pub unwell: Option<String>,
     /// What a person should know.
     pub warnings: Vec<String>,
 }
@@ -110,6 +118,9 @@ pub enum SnapshotError {
     /// It could not become a snapshot, which was found before anything was stopped.
     #[error("this could not become a snapshot: {}", .0.join("; "))]
     Refused(Vec<String>),
+    /// What was to be frozen cannot be, which was found before anything was stopped.
+    #[error("the sources cannot be frozen as was asked for: {0}")]
+    Freeze(String),
     /// The window was not opened.
     #[error(transparent)]
     Arm(#[from] ArmError),
@@ -147,7 +158,7 @@ pub enum CommitFault {
     /// The last packs and segments.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// The trees of what was read.
+    /// Reading what had been frozen, or the trees of what was read.
     #[error(transparent)]
     Build(#[from] IntakeError),
     /// The manifest.
@@ -197,6 +208,7 @@ struct Run<'a> {
     first: bool,
     /// When what the sources' file systems had in memory was last written, before the stop.
     synced: Option<Timestamp>,
+    known: &'a Catalogue,
 }
 
 /// Takes a snapshot.
@@ -240,8 +252,10 @@ pub fn snapshot(
         generation: begun.generation,
         first: begun.first,
         synced: None,
+        known: &known,
     };
     let done = run.window(&store, &lock);
+    input.progress.window(None);
     let read = match done {
         Ok(read) => read,
         Err(error) => {
@@ -287,107 +301,10 @@ impl Run<'_> {
             sort: self.first,
             threads: self.input.threads,
             over,
+            manners: None,
             interrupt: &self.input.interrupt,
             progress: self.input.progress,
         }
-    }
-
-    /// Everything between the lease and the commit.
-    fn window(
-        &mut self,
-        store: &IntentStore,
-        lock: &SiteLock,
-    ) -> Result<ReadInWindow, SnapshotError> {
-        let input = self.input;
-        let observer = Arc::new(ThisMachine);
-        let Prepared { mut events, pre, ahead, surfaces, inodes } = self.prepare(&*observer)?;
-        let armed = arm(input.window.clone(), context(input, store, observer), lock)?;
-        input.progress.phase("stopping the service", None);
-        let stopped = armed.stop().map_err(Box::new)?;
-        let mut time = input.clock.now();
-        input.progress.phase("reading", None);
-        events.gather();
-        let due = stopped.due();
-        let over = || due.is_over();
-        let trees = surfaces.trees(&inodes);
-        let told = pre.as_ref().is_some_and(|pre| events.cover(pre.look(), &input.plan));
-        let (quiescent, read) = if told {
-            // Whoever changes something meanwhile is told of, so that nobody need be waited for.
-            let read = || self.read_stopped(&over, pre, &events, self.synced);
-            let (quiescent, read, once) = stopped.quiesce_beside(&trees, read).map_err(Box::new)?;
-            if once {
-                (quiescent, read)
-            } else {
-                let pre = read.and_then(Unbuilt::build);
-                let pre = pre.map(|forest| PreRead::of(forest.first_look));
-                time = input.clock.now();
-                events.gather();
-                let again = |pre| self.read_stopped(&over, Some(pre), &events, self.synced);
-                (quiescent, pre.and_then(again))
-            }
-        } else {
-            let quiescent = stopped.quiesce(&trees).map_err(Box::new)?;
-            time = input.clock.now();
-            events.gather();
-            (quiescent, self.read_stopped(&over, pre, &events, None))
-        };
-        let looked = read.and_then(|read| {
-            let second = self.look_again(&over, &surfaces, &read, &events)?;
-            Ok((read, second))
-        });
-        let (forest, second) = match looked {
-            Ok(read) => read,
-            Err(error) => {
-                let reason = match error {
-                    IntakeError::Interrupted => AbortReason::Interrupted,
-                    error => AbortReason::Reading(Box::new(error)),
-                };
-                return Err(Box::new(quiescent.abort(reason)).into());
-            }
-        };
-        let proven = quiescent
-            .prove_unmoved(&second, &surfaces.trees(forest.first_look()))
-            .map_err(Box::new)?;
-        input.progress.phase("starting the service", None);
-        let (forest, mut restarted) = match proven {
-            Proven::Undisturbed(proof) => (Ok(Consistent::mint(forest, &proof)), proof.restart()),
-            Proven::Disturbed(window) => (Err(forest), window.restart()),
-        };
-        warnings_of_readers(&mut restarted);
-        built(input, forest, restarted, |forest, restarted| ReadInWindow {
-            forest,
-            restarted,
-            time,
-            ahead,
-        })
-    }
-}
-
-/// What the window needs of the machine.
-fn context(input: &SnapshotInput<'_>, store: &IntentStore, observer: Arc<ThisMachine>) -> Context {
-    Context {
-        store: store.clone(),
-        clock: Arc::clone(&input.clock),
-        interrupt: input.interrupt.clone(),
-        observer,
-        guards: Arc::clone(&input.guards),
-    }
-}
-
-/// Builds what needs the sources no more and was left for when the service runs again.
-fn built(
-    input: &SnapshotInput<'_>,
-    forest: Result<Consistent<Unbuilt<'_>>, Unbuilt<'_>>,
-    restarted: Restarted,
-    of: impl FnOnce(Result<Consistent<Forest>, Forest>, Restarted) -> ReadInWindow,
-) -> Result<ReadInWindow, SnapshotError> {
-    let forest = match forest {
-        Ok(proven) => proven.try_map(Unbuilt::build).map(Ok),
-        Err(forest) => forest.build().map(Err),
-    };
-    match forest {
-        Ok(forest) => Ok(of(forest, restarted)),
-        Err(error) => Err(commit_fault(input, &restarted, error.into())),
     }
 }
 
@@ -449,6 +366,7 @@ fn finish(
         body: committed.body,
         parent,
         not_running,
+        unwell: read.restarted.unwell,
         warnings: ending.warnings,
     })
 }
@@ -480,13 +398,6 @@ fn remember(
     if let Err(error) = session.accelerator.committed(ending.generation, &committed.id) {
         ending.warnings.push(format!("the scan cache could not be kept: {error}"));
     }
-}
-
-/// Who only reads breaks nothing, but a person should know of it.
-fn warnings_of_readers(restarted: &mut Restarted) {
-    let told = restarted.evidence.iter().filter(|e| e.held && e.detail.contains(ONLY_READS));
-    let lines: Vec<String> = told.map(|e| format!("{}: {}", e.check, e.detail)).collect();
-    restarted.warnings.extend(lines);
 }
 
 /// A path for a sentence.

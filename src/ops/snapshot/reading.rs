@@ -8,8 +8,9 @@ use crate::host::fs::{InodeKind, LinuxFs, SourceDir};
 use crate::host::process::{Device, InodeSet};
 use crate::intake::plan::ReadPlan;
 use crate::store::cut::SQLITE_MAGIC;
-use crate::window::evidence::{SecondLook, SourceRead, TreeLook};
+use crate::window::evidence::{ONLY_READS, SecondLook, SourceRead, TreeLook};
 use crate::window::observe::Trees;
+use crate::window::phases::Restarted;
 use crate::window::sqlite::SqliteGroup;
 
 /// What the window looks at.
@@ -45,7 +46,7 @@ impl Surfaces {
     }
 
     /// The databases in the site's own directories: files that begin as SQLite's do.
-    fn databases(&self, problems: &mut Vec<(Vec<u8>, String)>) -> Vec<SqliteGroup> {
+    pub(super) fn databases(&self, problems: &mut Vec<(Vec<u8>, String)>) -> Vec<SqliteGroup> {
         let mut groups = Vec::new();
         for path in &self.sqlite_dirs {
             let listed = LinuxFs::open(path).and_then(|dir| Ok((dir.names()?, dir)));
@@ -72,39 +73,54 @@ impl Surfaces {
         against: &[String],
     ) -> SecondLook {
         let mut problems = problems.to_vec();
-        let again = &proof.again;
         let sqlite = self.databases(&mut problems);
-        let mut trees = Vec::new();
-        let mut sources = Vec::new();
-        for root in &plan.roots {
-            let examples: Vec<Vec<u8>> =
-                again.changed.iter().filter(|p| is_within(p, root)).cloned().collect();
-            let changed = match plan.roots.as_slice() {
-                [_] => again.changed_total,
-                _ => examples.len() as u64,
-            };
-            let by_events = proof.by_events.contains(root);
-            let by = match (by_events, proof.why.as_str()) {
-                (true, _) => format!("file system events, {} since the stop", proof.events),
-                (false, "") => "second scan".to_owned(),
-                (false, why) => format!("second scan ({why})"),
-            };
-            trees.push(TreeLook { path: root.clone(), by, by_events, changed, examples });
-            let mine: Vec<_> = problems.iter().filter(|(p, _)| is_within(p, root)).collect();
-            let detail = match mine.first() {
-                None => "all of it was read".to_owned(),
-                Some((path, what)) => {
-                    format!("{} could not be read, the first: {}: {what}", mine.len(), said(path))
-                }
-            };
-            sources.push(SourceRead { subject: root.clone(), whole: mine.is_empty(), detail });
-        }
-        for reason in against {
-            let subject = b"the site".to_vec();
-            sources.push(SourceRead { subject, whole: false, detail: reason.clone() });
-        }
-        SecondLook { trees, sources, sqlite }
+        SecondLook { sqlite, ..looked(plan, &problems, proof, against) }
     }
+}
+
+/// What was looked at again, but for databases.
+pub(super) fn looked(
+    plan: &ReadPlan,
+    problems: &[(Vec<u8>, String)],
+    proof: &Proof,
+    against: &[String],
+) -> SecondLook {
+    let again = &proof.again;
+    let mut trees = Vec::new();
+    let mut sources = Vec::new();
+    for root in &plan.roots {
+        let examples: Vec<Vec<u8>> =
+            again.changed.iter().filter(|p| is_within(p, root)).cloned().collect();
+        let changed = match plan.roots.as_slice() {
+            [_] => again.changed_total,
+            _ => examples.len() as u64,
+        };
+        let by_events = proof.by_events.contains(root);
+        let frozen = proof.frozen.contains(root);
+        let mut by = match (by_events, proof.why.as_str()) {
+            (true, _) => format!("file system events, {} since the stop", proof.events),
+            (false, "") => "second scan".to_owned(),
+            (false, why) => format!("second scan ({why})"),
+        };
+        if frozen {
+            by = format!("{}; {by}", proof.how);
+        }
+        trees.push(TreeLook { path: root.clone(), by, by_events, changed, examples });
+        let mine: Vec<_> = problems.iter().filter(|(p, _)| is_within(p, root)).collect();
+        let detail = match mine.first() {
+            None if frozen => "all of it was read, as it was frozen".to_owned(),
+            None => "all of it was read".to_owned(),
+            Some((path, what)) => {
+                format!("{} could not be read, the first: {}: {what}", mine.len(), said(path))
+            }
+        };
+        sources.push(SourceRead { subject: root.clone(), whole: mine.is_empty(), detail });
+    }
+    for reason in against {
+        let subject = b"the site".to_vec();
+        sources.push(SourceRead { subject, whole: false, detail: reason.clone() });
+    }
+    SecondLook { trees, sources, sqlite: Vec::new() }
 }
 
 fn is_database(dir: &crate::host::fs::linux::LinuxDir, name: &[u8]) -> bool {
@@ -154,4 +170,11 @@ mod tests {
         assert_eq!(told.len(), 1);
         assert!(told[0].starts_with("all-sources-read: 1 could not be read ahead"), "{told:?}");
     }
+}
+
+/// Who only reads breaks nothing, but a person should know of it.
+pub(super) fn warnings_of_readers(restarted: &mut Restarted) {
+    let told = restarted.evidence.iter().filter(|e| e.held && e.detail.contains(ONLY_READS));
+    let lines: Vec<String> = told.map(|e| format!("{}: {}", e.check, e.detail)).collect();
+    restarted.warnings.extend(lines);
 }

@@ -90,6 +90,7 @@ impl NodeFiles {
         let mut stage = Stage::new(&top)?;
         let mut paths = vec![bytes(&gcfg).to_vec()];
         paths.extend(of_this_machine(wanted));
+        paths.extend(wanted.afar.iter().cloned());
         for unit in units {
             paths.extend(of_unit(node, unit)?);
         }
@@ -97,7 +98,7 @@ impl NodeFiles {
         paths.dedup();
         stage.put(fetch(node, Which::All, &paths)?)?;
         if stage.has(bytes(&gcfg)) {
-            let more = self.named_there(&stage, &gcfg, units, wanted)?;
+            let more = named_there(&stage, &gcfg, units, &wanted.site)?;
             stage.put(fetch(node, Which::Files, &more)?)?;
         } else {
             let path = printable(bytes(&gcfg));
@@ -117,50 +118,6 @@ impl NodeFiles {
         });
         Ok(())
     }
-
-    /// What the node's own configuration names and was not read yet.
-    fn named_there(
-        &self,
-        stage: &Stage,
-        gcfg: &Path,
-        units: &[String],
-        wanted: &Wanted,
-    ) -> io::Result<Vec<Vec<u8>>> {
-        let input = DiscoverInput {
-            root: stage.top.clone(),
-            units: units.to_vec(),
-            site_name: Some(wanted.site.clone()),
-            ..DiscoverInput::new(gcfg)
-        };
-        let site = discover(&input).map_err(|error| {
-            let mut text = error.to_string();
-            if let Some(source) = std::error::Error::source(&error) {
-                text = format!("{text}: {source}");
-            }
-            io::Error::other(text)
-        })?;
-        let mut paths = Vec::new();
-        for source in &site.sources {
-            if let (Locator::Path(path), true) =
-                (&source.locator, source.roles.iter().any(|role| OWN.contains(role)))
-            {
-                paths.push(path.clone());
-            }
-        }
-        for setting in site.settings.items() {
-            let value = setting.value.as_deref().and_then(|value| path_in(Take::IfPath, value));
-            paths.extend(value.map(|path| path.as_bytes().to_vec()));
-        }
-        let system: [&[u8]; 8] =
-            [b"/opt", b"/usr", b"/bin", b"/sbin", b"/proc", b"/sys", b"/dev", b"/var/log"];
-        paths.retain(|path| {
-            let of_the_system = system.iter().any(|dir| is_within(path, dir));
-            !of_the_system && !is_within(path, &site.data_dir) && !stage.has(path)
-        });
-        paths.sort();
-        paths.dedup();
-        Ok(paths)
-    }
 }
 
 impl Drop for NodeFiles {
@@ -168,6 +125,49 @@ impl Drop for NodeFiles {
         // What stays is removed by the next run.
         let _ = remove(&self.dir);
     }
+}
+
+/// What the node's own configuration names and was not read yet.
+pub(super) fn named_there(
+    stage: &Stage,
+    gcfg: &Path,
+    units: &[String],
+    site: &str,
+) -> io::Result<Vec<Vec<u8>>> {
+    let input = DiscoverInput {
+        root: stage.top.clone(),
+        units: units.to_vec(),
+        site_name: Some(site.to_owned()),
+        ..DiscoverInput::new(gcfg)
+    };
+    let site = discover(&input).map_err(|error| {
+        let mut text = error.to_string();
+        if let Some(source) = std::error::Error::source(&error) {
+            text = format!("{text}: {source}");
+        }
+        io::Error::other(text)
+    })?;
+    let mut paths = Vec::new();
+    for source in &site.sources {
+        if let (Locator::Path(path), true) =
+            (&source.locator, source.roles.iter().any(|role| OWN.contains(role)))
+        {
+            paths.push(path.clone());
+        }
+    }
+    for setting in site.settings.items() {
+        let value = setting.value.as_deref().and_then(|value| path_in(Take::IfPath, value));
+        paths.extend(value.map(|path| path.as_bytes().to_vec()));
+    }
+    let system: [&[u8]; 8] =
+        [b"/opt", b"/usr", b"/bin", b"/sbin", b"/proc", b"/sys", b"/dev", b"/var/log"];
+    paths.retain(|path| {
+        let of_the_system = system.iter().any(|dir| is_within(path, dir));
+        !of_the_system && !is_within(path, &site.data_dir) && !stage.has(path)
+    });
+    paths.sort();
+    paths.dedup();
+    Ok(paths)
 }
 
 fn remove(dir: &Path) -> io::Result<()> {
@@ -192,7 +192,7 @@ fn of_this_machine(wanted: &Wanted) -> Vec<Vec<u8>> {
 }
 
 /// The files of a unit there, as systemd names them.
-fn of_unit(node: &Node, unit: &str) -> io::Result<Vec<Vec<u8>>> {
+pub(super) fn of_unit(node: &Node, unit: &str) -> io::Result<Vec<Vec<u8>>> {
     let unit = match Systemd::on(node.clone(), unit).and_then(|unit| unit.properties()) {
         Ok(unit) => unit,
         // The window has its own word about that.
@@ -205,7 +205,7 @@ fn of_unit(node: &Node, unit: &str) -> io::Result<Vec<Vec<u8>>> {
 }
 
 /// What is being written below a node's directory.
-struct Stage {
+pub(super) struct Stage {
     top: PathBuf,
     /// What was made, by the path there; the metadata of directories is set at the end.
     made: HashMap<Vec<u8>, Option<Fetched>>,
@@ -214,10 +214,15 @@ struct Stage {
 impl Stage {
     fn new(top: &Path) -> io::Result<Self> {
         DirBuilder::new().mode(0o700).create(top)?;
-        Ok(Self { top: top.to_owned(), made: HashMap::new() })
+        Ok(Self::within(top))
     }
 
-    fn has(&self, path: &[u8]) -> bool {
+    /// In an empty directory that is there.
+    pub(super) fn within(top: &Path) -> Self {
+        Self { top: top.to_owned(), made: HashMap::new() }
+    }
+
+    pub(super) fn has(&self, path: &[u8]) -> bool {
         self.made.contains_key(path)
     }
 
@@ -253,7 +258,7 @@ impl Stage {
         }
     }
 
-    fn put(&mut self, all: Vec<Fetched>) -> io::Result<()> {
+    pub(super) fn put(&mut self, all: Vec<Fetched>) -> io::Result<()> {
         for one in all {
             self.make_above(&one.path)?;
             let path = one.path.clone();
@@ -283,7 +288,7 @@ impl Stage {
     }
 
     /// Gives directories their owners and permissions.
-    fn finish(&self) -> io::Result<()> {
+    pub(super) fn finish(&self) -> io::Result<()> {
         for (path, meta) in &self.made {
             if let Some(meta) = meta {
                 dress(&self.place(path), meta)?;

@@ -60,6 +60,7 @@ impl List<'_> {
             setting: Some(format!("Postgres.{key}")),
             origin: Some(from.clone()),
             exists: true,
+            shared: true,
             kind: SourceKind::Other,
             secret: true,
             critical: role == DatabaseRole::Main,

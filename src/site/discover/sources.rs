@@ -29,6 +29,7 @@ pub(super) fn describe(input: &DiscoverInput, mut found: Gathered) -> Site {
     let config_dir = config_dir(&found.gcfg, &data_dir);
     let mut list = List {
         root: &input.root,
+        shared: input.shared.as_deref().unwrap_or(&input.root),
         base: parent(&found.gcfg),
         data_dir,
         config_dir,
@@ -105,6 +106,8 @@ fn program(input: &DiscoverInput, found: &Gathered) -> Option<std::path::PathBuf
 
 pub(super) struct List<'a> {
     root: &'a Path,
+    /// Where the data directory and its like are.
+    shared: &'a Path,
     /// Where relative paths start.
     base: Vec<u8>,
     data_dir: Vec<u8>,
@@ -123,7 +126,11 @@ impl List<'_> {
 
     /// What stands at a path, links followed, and the reason where that cannot be told.
     fn look(&self, path: &[u8]) -> (SourceKind, Option<std::io::Error>) {
-        match below(self.root, path).metadata() {
+        Self::look_below(self.root, path)
+    }
+
+    fn look_below(root: &Path, path: &[u8]) -> (SourceKind, Option<std::io::Error>) {
+        match below(root, path).metadata() {
             Ok(meta) if meta.is_dir() => (SourceKind::Dir, None),
             Ok(meta) if meta.is_file() => (SourceKind::File, None),
             Ok(_) => (SourceKind::Other, None),
@@ -139,9 +146,25 @@ impl List<'_> {
         }
     }
 
+    /// Whether a path is one of those that all machines of a site share: the data directory and its
+    /// like, what lies in them, what the operator adds, and a directory that is not where the
+    /// configuration is.
+    fn is_shared(&self, role: Role, path: &[u8]) -> bool {
+        let elsewhere = || {
+            role == Role::Referenced
+                && self.look(path).0 == SourceKind::Missing
+                && Self::look_below(self.shared, path).0 == SourceKind::Dir
+        };
+        matches!(role, Role::DataDir | Role::Sqlite | Role::DatabaseDir | Role::Extra | Role::Cabk)
+            || is_within(path, &self.data_dir)
+            || elsewhere()
+    }
+
     /// Adds a path as a source and warns of what is wrong with it.
     fn add(&mut self, role: Role, path: Vec<u8>, named: Named<'_>) -> SourceKind {
-        let (kind, error) = self.look(&path);
+        let shared = self.is_shared(role, &path);
+        let root = if shared { self.shared } else { self.root };
+        let (kind, error) = Self::look_below(root, &path);
         let shown = printable(&path);
         let by = named.setting.as_deref().map_or(String::new(), |s| format!("{s} names "));
         let told = !self.paths.insert(path.clone());
@@ -174,6 +197,7 @@ impl List<'_> {
             setting: named.setting,
             origin: named.origin.cloned(),
             exists: kind != SourceKind::Missing,
+            shared,
             kind,
             secret: named.secret || role.is_secret(),
             critical: named.critical,
@@ -212,7 +236,7 @@ impl List<'_> {
         let uses_sqlite = *provider != Provider::Postgres;
         if uses_sqlite {
             let kind = self.add(Role::Sqlite, sqlite.0.clone(), sqlite.2);
-            let file = below(self.root, &join(&sqlite.0, b"connect.db"));
+            let file = below(self.shared, &join(&sqlite.0, b"connect.db"));
             if kind == SourceKind::Dir && !file.is_file() {
                 let message = format!("{} holds no connect.db", printable(&sqlite.0));
                 self.warn("sqlite-database-missing", message);
@@ -222,12 +246,12 @@ impl List<'_> {
             self.add(Role::Referenced, sqlite.0.clone(), Named { critical: false, ..sqlite.2 });
         }
         let (path, set, named) = database;
-        if set || uses_sqlite || self.look(&path).0 != SourceKind::Missing {
+        if set || uses_sqlite || Self::look_below(self.shared, &path).0 != SourceKind::Missing {
             let kind = self.add(Role::DatabaseDir, path.clone(), named);
             let own_key = ["EncryptionKey", "EncryptionKeyFile"]
                 .iter()
                 .any(|key| is_set(settings.find("Server", key)));
-            let file = below(self.root, &join(&path, b"secret.key"));
+            let file = below(self.shared, &join(&path, b"secret.key"));
             if kind == SourceKind::Dir && !own_key && !file.exists() {
                 let message = format!(
                     "{} holds no secret.key: what the database keeps encrypted cannot be read \

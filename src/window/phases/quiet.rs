@@ -55,7 +55,10 @@ impl Stopped {
     /// value says whether that was the only look: if not, somebody was there meanwhile whom a second
     /// look showed to be gone, and what was done is to be done again.
     ///
-    /// This is for what a change would be told of whoever made it, however briefly he was there.
+    /// This is for what a change would be told of whoever made it, however briefly he was there. Who
+    /// only reads on this machine then breaks nothing and is not waited for: a rendering that
+    /// outlived the stop is waited for all the same in its service's control group, and where
+    /// services have none, it cannot be told from a reader.
     ///
     /// # Errors
     /// [`Aborted`] by a signal.
@@ -64,13 +67,14 @@ impl Stopped {
         trees: &Trees<'_>,
         beside: impl FnOnce() -> T,
     ) -> Result<(Quiescent, T, bool), Aborted> {
+        let began = self.core.context.clock.monotonic();
         let everywhere = self.core.everywhere();
         let (first, done) = std::thread::scope(|scope| {
             let looking = scope.spawn(|| everywhere.look(trees));
             let done = beside();
             (looking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), done)
         });
-        let (quiescent, once) = self.wait(trees, Some(first))?;
+        let (quiescent, once) = self.wait(trees, Some((first, began)))?;
         Ok((quiescent, done, once))
     }
 
@@ -78,23 +82,29 @@ impl Stopped {
     fn wait(
         self,
         trees: &Trees<'_>,
-        mut first: Option<Looks>,
+        mut beside: Option<(Looks, Duration)>,
     ) -> Result<(Quiescent, bool), Aborted> {
         let core = self.core;
         let clock = &*core.context.clock;
         let began = clock.monotonic();
         let mut pause = Duration::from_millis(25);
+        let readers_may_stay = beside.is_some() && core.groups_are_known();
+        let read_from = beside.as_ref().map(|(_, from)| *from);
         let mut once = true;
         loop {
             if core.context.interrupt.is_set() {
                 return Err(give_up(core, AbortReason::Interrupted));
             }
-            let before = first.take().unwrap_or_else(|| core.everywhere().look(trees));
+            let first = beside.take().map(|(looks, _)| looks);
+            let before = first.unwrap_or_else(|| core.everywhere().look(trees));
             let waited = clock.monotonic().saturating_sub(began);
             let mut left = core.plan.wait_quiet.saturating_sub(waited);
             left = left.min(core.time_left().unwrap_or(Duration::MAX));
-            let quiet = before.breaking().next().is_none() && core.groups_are_empty();
+            let quiet = !before.hold_up(readers_may_stay) && core.groups_are_empty();
             if quiet || left.is_zero() {
+                // What was read beside the only look was no wait.
+                let until = read_from.filter(|_| once).unwrap_or_else(|| clock.monotonic());
+                core.marks.quiet.get_or_init(|| until);
                 return Ok((Quiescent { core, before }, once));
             }
             clock.sleep(pause.min(left));

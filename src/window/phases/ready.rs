@@ -28,7 +28,11 @@ pub(super) fn put_in_place(
     let at = clock.monotonic();
     // Something that an earlier stop left alive may hold it; that is no reason to refuse.
     let stop_lock = StopLock::acquire(&context.store, &plan.site, Duration::ZERO, clock)?;
-    let mut intent = intent_of(plan, services, clock)?;
+    // On disk before the first of them is armed: whoever comes after a kill takes all of it away.
+    for watched in services.iter_mut().filter(|watched| watched.ran()) {
+        watched.intent.guarded = watched.precaution.is_some();
+    }
+    let intent = intent_of(plan, services, clock)?;
     context.store.write(&intent)?;
     let armed = context.guards.arm(&intent).and_then(|guard| {
         let hold = Hold { deadline: intent.deadline, owner: intent.owner.clone() };
@@ -41,11 +45,7 @@ pub(super) fn put_in_place(
         }
     });
     match armed {
-        Ok(guard) => {
-            // On disk with the next note, before anything is stopped.
-            intent.services = services.iter().map(|watched| watched.intent.clone()).collect();
-            Ok(OnDisk { at, intent: Some(intent), guard: Some(guard), stop_lock })
-        }
+        Ok(guard) => Ok(OnDisk { at, intent: Some(intent), guard: Some(guard), stop_lock }),
         Err(error) => {
             context.store.remove(&plan.site)?;
             Err(error.into())
@@ -54,15 +54,14 @@ pub(super) fn put_in_place(
 }
 
 /// Arms what each node does by itself; where one cannot, all are disarmed.
-fn arm_nodes(plan: &Plan, services: &mut [Watched], hold: &Hold) -> Result<(), GuardError> {
+fn arm_nodes(plan: &Plan, services: &[Watched], hold: &Hold) -> Result<(), GuardError> {
     let text = serde_json::to_string(hold).unwrap_or_default();
     let after = plan.max_downtime.saturating_add(TIMER_MARGIN);
-    let those = services.iter_mut().filter(|watched| watched.ran());
+    let those = services.iter().filter(|watched| watched.ran());
     let groups = by_node(those.map(|watched| (watched.intent.node.clone(), watched)));
-    let armed = at_once(groups, |group| {
+    let armed = at_once(groups, |group: Vec<&Watched>| {
         for watched in group {
             let Some(precaution) = watched.precaution.as_ref().map(Arc::clone) else { continue };
-            watched.intent.guarded = true;
             let (service, node) = (watched.intent.service.clone(), watched.intent.node.clone());
             // This machine has a guard that recovers, and needs no timer.
             let after = (node != "local").then_some(after);

@@ -18,6 +18,13 @@ impl Core {
         at_once(groups, |group| group.into_iter().all(is_empty)).into_iter().all(|empty| empty)
     }
 
+    /// Whether what a service leaves behind would be seen in its control group: of all that were
+    /// stopped.
+    pub(super) fn groups_are_known(&self) -> bool {
+        let mut ran = self.services.iter().filter(|watched| watched.ran());
+        self.plan.mode.stops() && ran.all(|watched| watched.was.cgroup.is_some())
+    }
+
     /// `service-stopped`, one for each service.
     pub(super) fn stopped_evidence(&self) -> Vec<Evidence> {
         if self.services.is_empty() {

@@ -140,6 +140,7 @@ impl World {
             start_timeout: MINUTE,
             max_downtime: 30 * MINUTE,
             wait_quiet: 2 * MINUTE,
+            health: None,
             rules: Rules::default(),
         };
         let (observer, interrupt) = (Arc::new(SimObserver::default()), Interrupt::manual());

@@ -1,11 +1,13 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::base::time::Timestamp;
 use crate::host::clock::{SimClock, SystemClock};
 use crate::host::run::CommandLine;
 use crate::host::service::sim::{SimFault, SimService};
 use crate::host::service::{Action, ServiceState, ServiceStatus};
 use crate::window::intent::IntentCommand::Shell;
+use crate::window::status::{WindowStatus, status};
 
 /// Two services of which one ran, and the intent of a run that was killed.
 struct World {
@@ -60,7 +62,7 @@ impl World {
 #[test]
 fn what_ran_is_started_once_and_the_rest_is_left_alone() {
     let world = World::new();
-    let seen = status(world.dir.path()).unwrap();
+    let seen = status(world.dir.path(), Timestamp::EPOCH).unwrap();
     assert!(seen.open && seen.stale && seen.nodes.len() == 2);
     assert_eq!(seen.since, world.store().read("prod").unwrap().map(|intent| intent.time));
     let done = world.recover(false);
@@ -72,7 +74,7 @@ fn what_ran_is_started_once_and_the_rest_is_left_alone() {
     let again = world.recover(false);
     assert!(again.services.is_empty() && again.open.is_empty());
     assert_eq!(world.web.calls().iter().filter(|call| **call == Action::Start).count(), 1);
-    assert_eq!(status(world.dir.path()).unwrap(), WindowStatus::default());
+    assert_eq!(status(world.dir.path(), Timestamp::EPOCH).unwrap(), WindowStatus::default());
 }
 
 #[test]
@@ -82,11 +84,11 @@ fn a_start_that_fails_is_tried_again_by_the_next() {
     let done = world.recover(false);
     let message = done.not_running().next().unwrap().message();
     assert!(message.contains("no port") && message.contains("systemctl start web"), "{message}");
-    assert!(status(world.dir.path()).unwrap().stale);
+    assert!(status(world.dir.path(), Timestamp::EPOCH).unwrap().stale);
     world.web.script(SimFault::StartDies);
     assert_eq!(world.recover(false).not_running().count(), 1);
     assert_eq!(world.recover(false).not_running().count(), 0);
-    assert!(world.web.is_running() && !status(world.dir.path()).unwrap().open);
+    assert!(world.web.is_running() && !status(world.dir.path(), Timestamp::EPOCH).unwrap().open);
 }
 
 #[test]
@@ -96,7 +98,7 @@ fn a_living_window_is_left_alone_unless_forced() {
     let mut intent = store.read("prod").unwrap().unwrap();
     intent.owner.start_time -= 1;
     store.write(&intent).unwrap();
-    let seen = status(world.dir.path()).unwrap();
+    let seen = status(world.dir.path(), Timestamp::EPOCH).unwrap();
     assert!(seen.open && !seen.stale);
     assert_eq!(world.recover(false).open, ["prod"]);
     let wait = Duration::from_secs(5);
@@ -134,7 +136,7 @@ fn a_damaged_intent_does_not_keep_others_down() {
     assert_eq!(done.errors.len(), 1);
     assert!(chain(&done.errors[0]).contains("aaa.json"));
     assert!(path.exists(), "it needs a person");
-    let seen = status(world.dir.path()).unwrap();
+    let seen = status(world.dir.path(), Timestamp::EPOCH).unwrap();
     assert!(seen.open && seen.stale && seen.problems.len() == 1);
 }
 
@@ -230,5 +232,5 @@ fn a_start_that_is_under_way_is_not_doubled() {
     toy.recover();
     orphan.wait().unwrap();
     assert_eq!(toy.starts(), "");
-    assert!(!status(toy.dir.path()).unwrap().open);
+    assert!(!status(toy.dir.path(), Timestamp::EPOCH).unwrap().open);
 }

@@ -17,11 +17,12 @@ use crate::host::commands::{CommandService, Commands};
 use crate::host::machine;
 use crate::host::signal::Interrupt;
 use crate::host::users::SystemOwners;
+use crate::intake::manners::Manners;
 use crate::ops::demo::{Failed, Put, Stage, Taken, Verbs};
 use crate::ops::init::{COMPRESSION, Init, init};
 use crate::ops::restore::{RestoreInput, Target, restore};
 use crate::ops::session::{self, Location, Session};
-use crate::ops::snapshot::{SnapshotInput, snapshot};
+use crate::ops::snapshot::{FreezeWish, SnapshotInput, snapshot};
 use crate::ops::sources::{SourcesInput, Wanted, gather};
 use crate::record::open::RecordError;
 use crate::record::snapshot::Snapshot;
@@ -112,6 +113,7 @@ impl Own {
             max_downtime: Duration::from_secs(60),
             // The rendering of the third snapshot never leaves.
             wait_quiet: Duration::from_millis(200),
+            health: None,
             rules: Rules { asserts: stage.asserts.clone(), allow: Vec::new() },
         }
     }
@@ -159,6 +161,7 @@ impl Verbs for Own {
             connect_version: None,
             against: Vec::new(),
             warnings: wanted.warnings.iter().map(|warning| warning.message.clone()).collect(),
+            freeze: FreezeWish::none(),
             tags: vec!["demo".into()],
             precopy: true,
             wait_idle: Duration::ZERO,
@@ -166,6 +169,8 @@ impl Verbs for Own {
             min_free: 0,
             state_dir: stage.places.state(),
             threads: THREADS,
+            manners: Manners::none(Arc::clone(&self.clock)),
+            before_reading: &|| {},
             owners: &owners,
             clock: Arc::clone(&self.clock),
             interrupt: self.interrupt.clone(),

@@ -129,7 +129,9 @@ impl Here {
             }
         };
         let units = service::configured(context)?.units();
-        let input = wanted::input(context, &SourceArgs::default(), &units, None)?;
+        let mut input = wanted::input(context, &SourceArgs::default(), &units, None)?;
+        let fetched = wanted::fetched(context, &mut input, &units);
+        let _fetched = fetched.inspect_err(|error| warn(&error.message)).ok();
         // A machine without a site, or whose configuration is what shall come back, has its own
         // name, and no version to compare with.
         match gather(&input) {

@@ -11,9 +11,12 @@ use crate::base::size::human_size;
 use crate::base::time::human_duration;
 use crate::cli::exit::{CliError, Exit};
 use crate::cli::global::Context;
-use crate::format::manifest::{Evidence, How, ManifestBody, RecordKind, SourceRecord};
+use crate::format::manifest::{
+    Evidence, How, ManifestBody, RecordKind, SourceRecord, WindowPhases,
+};
 use crate::intake::plan::ReadPlan;
 use crate::ops::snapshot::SnapshotReport;
+use crate::ops::snapshot::plan::{CHUNKS_GO, Outlook};
 use crate::ops::sources::Wanted;
 use crate::window::phases::{Mode, Plan};
 
@@ -27,10 +30,18 @@ pub(super) fn report(context: &Context, report: &SnapshotReport) -> Result<(), C
     for warning in report.body.warnings.iter().filter(|warning| !said.contains(warning)) {
         context.said.warn(warning);
     }
+    if let Some(why) = &report.unwell {
+        context.said.warn(&unwell(why));
+    }
     for down in &report.not_running {
         context.said.warn(&down.message());
     }
     context.out().finish(&document(report), |to| readable(to, report))
+}
+
+/// A service that runs and does not answer is no service for anybody.
+fn unwell(why: &str) -> String {
+    format!("the service runs and is not well: {why}")
 }
 
 fn document(report: &SnapshotReport) -> Value {
@@ -59,6 +70,7 @@ fn document(report: &SnapshotReport) -> Value {
         }))).collect::<Vec<_>>(),
         "problems_total": body.problems_total,
         "warnings": report.warnings.iter().chain(&body.warnings).collect::<Vec<_>>(),
+        "unwell": report.unwell,
         "not_running": report.not_running.iter().map(|n| n.message()).collect::<Vec<_>>(),
     })
 }
@@ -121,12 +133,28 @@ fn readable(to: &mut dyn Write, report: &SnapshotReport) -> io::Result<()> {
     let downtime = body.window.as_ref().and_then(|w| w.downtime_ms);
     match downtime {
         Some(ms) => {
-            writeln!(to, ", downtime {}", human_duration(Duration::from_millis(ms)))?;
+            let phases = body.window.as_ref().and_then(|window| window.phases);
+            writeln!(to, ", {}", downtime_line(ms, phases))?;
         }
         None => writeln!(to)?,
     }
+    if let Some(why) = &report.unwell {
+        writeln!(to, "  problem: {}", unwell(why))?;
+    }
     evidence(to, body)?;
     problems(to, body)
+}
+
+/// How long the service was down, and what most of it went to.
+fn downtime_line(ms: u64, phases: Option<WindowPhases>) -> String {
+    let time = |ms| human_duration(Duration::from_millis(ms));
+    let Some(phases) = phases else { return format!("downtime {}", time(ms)) };
+    let mut parts = phases.named();
+    parts.sort_by_key(|(_, ms)| std::cmp::Reverse(*ms));
+    let part = |(name, ms): &(&str, u64)| format!("{name} {}", time(*ms));
+    let rest: Vec<String> = parts[1..].iter().filter(|(_, ms)| *ms > 0).map(part).collect();
+    let rest = if rest.is_empty() { String::new() } else { format!("; {}", rest.join(", ")) };
+    format!("downtime {}, most of it {}{rest}", time(ms), part(&parts[0]))
 }
 
 fn evidence(to: &mut dyn Write, body: &ManifestBody) -> io::Result<()> {
@@ -155,12 +183,29 @@ fn problems(to: &mut dyn Write, body: &ManifestBody) -> io::Result<()> {
     }
 }
 
+fn outlook_document(outlook: &Outlook) -> Value {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    json!({
+        "stops": outlook.stops.iter().map(|(node, service)| json!({
+            "node": node, "service": service,
+        })).collect::<Vec<_>>(),
+        "max_downtime_ms": millis(outlook.longest),
+        "reading": outlook.reading.as_str(),
+        "why": outlook.why,
+        "new_chunks": CHUNKS_GO,
+        "guards": outlook.guards,
+        "estimate_ms": outlook.estimate.map(millis),
+        "estimated_by": outlook.estimated_by,
+    })
+}
+
 /// Shows what would be done.
 pub(super) fn dry_run(
     context: &Context,
     wanted: &Wanted,
     window: &Plan,
     plan: &ReadPlan,
+    outlook: &Outlook,
 ) -> Result<Exit, CliError> {
     let services: Vec<(String, String)> = window
         .services
@@ -186,6 +231,7 @@ pub(super) fn dry_run(
             "exists": s.exists,
         }))).collect::<Vec<_>>(),
         "excludes": plan.excludes(),
+        "plan": outlook_document(outlook),
         "warnings": context.said.so_far(),
     });
     context.out().finish(&document, |to| {
@@ -202,7 +248,8 @@ pub(super) fn dry_run(
         for root in &plan.roots {
             writeln!(to, "  {}", path(root))?;
         }
-        Ok(())
+        writeln!(to, "plan:")?;
+        outlook.lines().iter().try_for_each(|line| writeln!(to, "  {line}"))
     })?;
     Ok(Exit::Ok)
 }

@@ -41,6 +41,7 @@ fn kept(directory: &Path) -> (Reader, Vec<u8>) {
     let reader = Reader::new(repository, Arc::clone(&accelerator), 8 << 20);
     let plan = ReadPlan::new(vec![bytes(directory).to_vec()], &[]).unwrap();
     let forest = read(&ReadInput {
+        manners: None,
         fs: &LinuxFs,
         plan: &plan,
         reader: &reader,

@@ -168,6 +168,7 @@ impl Progress for Stop<'_> {
     fn advance(&self, _: u64, _: u64) {
         self.0.trigger();
     }
+    fn window(&self, _: Option<crate::base::progress::OpenWindow>) {}
     fn message(&self, _: &str) {}
     fn warn(&self, _: &str) {}
     fn finish(&self) {}

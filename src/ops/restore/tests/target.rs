@@ -123,6 +123,7 @@ impl Progress for StopAfter<'_> {
             self.interrupt.trigger();
         }
     }
+    fn window(&self, _: Option<crate::base::progress::OpenWindow>) {}
     fn message(&self, _: &str) {}
     fn warn(&self, _: &str) {}
     fn finish(&self) {}

@@ -1,6 +1,48 @@
 //! Invariant 5 in every ending that the process survives.
 
 use super::*;
+use crate::host::health::NoAnswer;
+
+/// Answers with these in turn; the last one stays.
+struct Answers(Mutex<VecDeque<Result<u16, &'static str>>>);
+
+impl Health for Answers {
+    fn url(&self) -> String {
+        "http://toy/ping".into()
+    }
+    fn ask(&self, _within: Duration) -> Result<u16, NoAnswer> {
+        let mut all = self.0.lock().unwrap();
+        let next = if all.len() > 1 { all.pop_front() } else { all.front().copied() };
+        next.unwrap().map_err(|why| NoAnswer(why.into()))
+    }
+}
+
+#[test]
+fn health_is_asked_until_it_is_good_and_never_decides() {
+    let closed = |answers: &[Result<u16, &'static str>], leave_stopped: bool| {
+        let mut world = World::new();
+        let answers = answers.iter().copied().collect();
+        world.plan.health = Some(Arc::new(Answers(Mutex::new(answers))));
+        world.plan.leave_stopped = leave_stopped;
+        let closed = undisturbed(prove(world.quiesce())).restart();
+        assert_eq!(world.has_intent(), false, "the window is closed whatever the answer is");
+        closed
+    };
+    let well = closed(&[Err("refused"), Ok(503), Ok(302), Ok(204)], false);
+    assert!(well.unwell.is_none());
+    let started = named(&well.evidence, "service-started");
+    assert!(started.held && started.detail.contains("http://toy/ping answered 204"));
+    assert_eq!(well.record.downtime_ms, Some(4000), "asking is no downtime");
+    let phases = well.record.phases.unwrap();
+    assert_eq!(phases.named().iter().map(|(_, ms)| ms).sum::<u64>(), 4000);
+    assert_eq!((phases.stop_ms, phases.start_ms), (2000, 2000));
+    let silent = closed(&[Err("refused")], false);
+    let why = silent.unwell.unwrap();
+    assert!(why.contains("within 1m 0s") && why.ends_with("refused"), "{why}");
+    assert!(!named(&silent.evidence, "service-started").held);
+    assert!(silent.not_running.is_empty() && silent.record.started_at.is_some());
+    assert!(closed(&[Err("refused")], true).unwell.is_none(), "nothing was started");
+}
 
 #[test]
 fn a_window_from_end_to_end() {

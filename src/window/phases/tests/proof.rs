@@ -42,6 +42,29 @@ fn processes_have_their_time_to_leave() {
 }
 
 #[test]
+fn a_mere_reader_is_waited_for_only_where_nothing_tells_of_changes() {
+    let stop = |what: UseKind, by_events: bool| {
+        let world = World::new();
+        world.scripted([used_by(42, what)]);
+        let stopped = world.stop().unwrap();
+        let began = world.clock.monotonic();
+        let set = HashSet::new();
+        let trees = trees(&set);
+        drop(match by_events {
+            true => stopped.quiesce_beside(&trees, || ()).unwrap().0,
+            false => stopped.quiesce(&trees).unwrap(),
+        });
+        // Dropping it started the services, which take a second each.
+        world.clock.monotonic() - began - 2 * SECOND
+    };
+    assert_eq!(stop(reader(), true), Duration::ZERO);
+    assert_eq!(stop(UseKind::Cwd, true), Duration::ZERO);
+    for (what, by_events) in [(reader(), false), (writer(), true), (writer(), false)] {
+        assert_eq!(stop(what, by_events), 2 * MINUTE, "{what:?}");
+    }
+}
+
+#[test]
 fn tolerated_programs_may_read_and_not_write() {
     let mut world = World::new();
     world.plan.rules.allow = vec!["/usr/sbin/scanner".into()];
