@@ -18,7 +18,7 @@ use cabk::intake::manners::Manners;
 use cabk::intake::plan::ReadPlan;
 use cabk::ops::restore::{RestoreInput, Target, restore};
 use cabk::ops::session::{self, Location, Session};
-use cabk::ops::snapshot::{SnapshotInput, snapshot};
+use cabk::ops::snapshot::{FreezeWish, SnapshotInput, snapshot};
 use cabk::record::snapshot::Snapshot;
 use cabk::window::phases::{Mode, Plan};
 use common::{RUNS, Table, Took, Work, scratch, sized, text, time};
@@ -84,6 +84,7 @@ fn take(session: Session, source: &Path, dir: &Path) -> Snapshot {
         connect_version: None,
         against: vec![],
         warnings: vec![],
+        freeze: FreezeWish::none(),
         tags: vec![],
         precopy: false,
         wait_idle: Duration::ZERO,
@@ -138,8 +139,6 @@ fn main() {
             interrupt: &interrupt,
             progress: &Silent,
             threads: 2,
-            manners: Manners::none(Arc::new(SystemClock)),
-            before_reading: &|| {},
         };
         let (took, report) = time(|| restore(&input).unwrap());
         assert_eq!((report.problems_total, report.bytes), (0, tree.bytes));

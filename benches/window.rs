@@ -110,7 +110,8 @@ fn windows(
 
 /// An overlay's events are refused by the kernel: everything is looked at, twice.
 fn below_an_overlay(options: &Options, scratch: &Path, tree: &Tree) {
-    let Some(seen) = overlay(&tree.top, scratch) else {
+    let beside = tree.top.with_file_name("beside");
+    let Some(seen) = overlay(&tree.top, &beside) else {
         println!("  an overlay cannot be mounted: no window without events");
         return;
     };
@@ -139,7 +140,7 @@ fn rsync(options: &Options, scratch: &Path, tree: &Tree, floor: Duration) {
         for path in tree.some(options.changed, 1_000 + round as u64) {
             tree::append(&path);
         }
-        let (took, done) = time(&pass);
+        let (took, done) = time(pass);
         assert!(done);
         all.push(took.wall);
     }

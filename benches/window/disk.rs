@@ -21,7 +21,7 @@ impl Disk {
         }
         let image = scratch.join("image");
         // Room for each file with its inode, and for journals; the image is as long as what it holds.
-        let bytes = (options.files * 16 << 10) + (2 << 30);
+        let bytes = ((options.files * 16) << 10) + (2 << 30);
         std::fs::File::create(&image).unwrap().set_len(bytes).unwrap();
         let mut make = Command::new(format!("mkfs.{fs}"));
         make.arg("-q").arg(&image);

@@ -157,7 +157,10 @@ impl Fates {
         if *known != Fate::Look {
             *known = fate;
         }
-        while !marked {
+        if marked {
+            return;
+        }
+        loop {
             no = look.dirs[no as usize].parent;
             match self.all.get_mut(no as usize) {
                 Some(fate @ Fate::Clean) => *fate = Fate::Above,

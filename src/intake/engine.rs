@@ -16,11 +16,11 @@ use super::digest::{self, Digest};
 use super::dirty::Fate;
 use super::file::FileError;
 use super::first::FirstLook;
-use super::forest::Threads;
 use super::manners::Manners;
 use super::names::{NamesLook, Wanted};
 use super::scan::{Look, LookError, Looker, Target};
 use super::stream::Streamer;
+use super::threads::Threads;
 use crate::base::path::join;
 use crate::base::progress::Progress;
 use crate::format::tree::{Entry, Node};
@@ -145,8 +145,8 @@ pub(super) struct Engine<'a> {
 
 /// What was looked at of a directory.
 enum Looked {
-    All(Result<Look, LookError>),
-    Names(NamesLook),
+    All(Box<Result<Look, LookError>>),
+    Names(Box<NamesLook>),
 }
 
 /// A directory that is to be looked at, or only some of its files.
@@ -154,8 +154,8 @@ type Asked = (Target, Option<Wanted>);
 
 fn look_at(looker: &Looker<'_>, (target, wanted): &Asked) -> Looked {
     match wanted.as_ref().and_then(|wanted| looker.look_names(target, wanted)) {
-        Some(names) => Looked::Names(names),
-        None => Looked::All(looker.look(target)),
+        Some(names) => Looked::Names(Box::new(names)),
+        None => Looked::All(Box::new(looker.look(target))),
     }
 }
 
@@ -282,10 +282,12 @@ impl<'a> Engine<'a> {
         let mut below = Vec::new();
         for (node, look) in nodes.into_iter().zip(looks) {
             match look {
-                Looked::All(Ok(look)) => self.take_in(node, look, &mut below)?,
-                Looked::All(Err(error)) => self.give_up(node, error)?,
+                Looked::All(look) => match *look {
+                    Ok(look) => self.take_in(node, look, &mut below)?,
+                    Err(error) => self.give_up(node, error)?,
+                },
                 Looked::Names(look) => {
-                    for child in self.take_names(node, look, &mut below) {
+                    for child in self.take_names(node, *look, &mut below) {
                         self.pass(child, &mut below)?;
                     }
                 }

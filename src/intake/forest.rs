@@ -3,21 +3,22 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use super::digest;
+pub use super::again::{look_again, look_again_at};
 use super::dirty::{Changes, Fates, PreRead};
 use super::engine::{Before, Engine};
 pub use super::engine::{IntakeError, Seen};
 use super::file::{self, Remarks, Surroundings};
-use super::look::{FirstLook, SecondLook, again};
+use super::look::FirstLook;
 use super::manners::Manners;
 use super::plan::ReadPlan;
 use super::scan::{Anchor, Looker, Mounted, Target, mounted};
+use super::threads::Threads;
 use super::trail::Trail;
-use crate::base::path::{components, is_within, join};
+use crate::base::path::{components, join};
 use crate::base::progress::Progress;
 use crate::base::time::Timestamp;
 use crate::format::tree::{Entry, Meta, Node};
-use crate::host::fs::{InodeKind, SourceDir, SourceFs, Stat, volume};
+use crate::host::fs::{InodeKind, SourceDir, SourceFs, Stat};
 use crate::host::machine;
 use crate::host::process::Device;
 use crate::host::signal::Interrupt;
@@ -25,11 +26,6 @@ use crate::store::accelerator::Generation;
 use crate::store::reader::Reader;
 use crate::store::writer::Writer;
 use crate::tree::builder::DirBuilder;
-
-/// Looks that are waited for at once where answers come from far away ...
-const FAR_LOOKS: usize = 64;
-/// ... and files that are read at once.
-const FAR_READS: usize = 16;
 
 /// What reading needs.
 #[derive(Clone, Copy)]
@@ -159,7 +155,11 @@ struct Branch {
 impl Branch {
     /// Every directory becomes its entry.
     fn build(&mut self, engine: &mut Engine<'_>) {
-        self.root = self.root.take().and_then(|root| root_entry(engine, b"", root)).map(Root::Leaf);
+        self.root = self
+            .root
+            .take()
+            .and_then(|root| root_entry(engine, b"", root))
+            .map(|entry| Root::Leaf(Box::new(entry)));
         self.below.values_mut().for_each(|below| below.build(engine));
     }
 
@@ -177,7 +177,7 @@ enum Root {
     /// A directory: its place in the engine.
     Directory(usize),
     /// Anything else.
-    Leaf(Entry),
+    Leaf(Box<Entry>),
 }
 
 /// Reads all roots of a plan.
@@ -253,43 +253,6 @@ fn engine<'a>(
     )
 }
 
-/// How many threads look at directories, and how many read files.
-#[derive(Clone, Copy)]
-pub(super) struct Threads {
-    pub(super) look: usize,
-    pub(super) read: usize,
-    /// Some answers come from far away: what counts is how many are waited for at once, not how many
-    /// processors there are.
-    pub(super) far: bool,
-}
-
-impl Threads {
-    fn of(input: &ReadInput<'_>) -> Self {
-        let own = input.threads.max(1);
-        match is_far(input) {
-            false => Self { look: own, read: own, far: false },
-            // On a first snapshot each thread that reads has large blocks of its own.
-            true if input.sort => Self { look: own.max(FAR_LOOKS), read: own, far: true },
-            true => Self { look: own.max(FAR_LOOKS), read: own.max(FAR_READS), far: true },
-        }
-    }
-}
-
-/// Whether a root, or something mounted below one, is no file system of this machine. What cannot be
-/// found out is a problem of the reading.
-fn is_far(input: &ReadInput<'_>) -> bool {
-    let far = |path: &Vec<u8>| {
-        let dir = input.fs.open_root(path).ok()?;
-        let volume = input.fs.volume(&*dir).ok()?;
-        Some(!volume.local && !volume.pseudo)
-    };
-    let below = volume::mounts().unwrap_or_default();
-    let mut below =
-        below.iter().filter(|m| input.plan.roots.iter().any(|r| is_within(&m.point, r)));
-    input.plan.roots.iter().any(|root| far(root) == Some(true))
-        || below.any(|m| !volume::is_local(&m.fs_type) && !volume::is_pseudo(&m.fs_type))
-}
-
 fn read_with<'a>(
     input: &ReadInput<'_>,
     mut engine: Engine<'a>,
@@ -309,7 +272,7 @@ fn read_with<'a>(
     Ok(Unbuilt { engine, top })
 }
 
-fn looker<'a>(input: &ReadInput<'a>) -> Looker<'a> {
+pub(super) fn looker<'a>(input: &ReadInput<'a>) -> Looker<'a> {
     Looker {
         fs: input.fs,
         plan: input.plan,
@@ -328,13 +291,13 @@ fn looker<'a>(input: &ReadInput<'a>) -> Looker<'a> {
 }
 
 /// A root that is open: the directory, or the directory above it and its name.
-struct OpenRoot {
+pub(super) struct OpenRoot {
     dir: Box<dyn SourceDir>,
     mounted: Arc<Mounted>,
-    leaf: Option<(Vec<u8>, Stat)>,
+    pub(super) leaf: Option<(Vec<u8>, Stat)>,
 }
 
-fn open_root(
+pub(super) fn open_root(
     input: &ReadInput<'_>,
     path: &[u8],
 ) -> Result<OpenRoot, (&'static str, std::io::Error)> {
@@ -362,7 +325,7 @@ fn open_root(
     Ok(OpenRoot { dir, mounted: Arc::new(mounted), leaf })
 }
 
-fn target(looker: &Looker<'_>, root: OpenRoot, path: &[u8]) -> Target {
+pub(super) fn target(looker: &Looker<'_>, root: OpenRoot, path: &[u8]) -> Target {
     Target {
         anchor: Arc::new(Anchor::new(root.dir, &looker.anchors)),
         anchor_depth: components(path).count(),
@@ -391,9 +354,8 @@ fn read_root(
             let target = target(&engine.looker, root, path);
             Ok(Some(Root::Directory(engine.read_root(target)?)))
         }
-        Some((name, stat)) => {
-            Ok(read_leaf(engine, input, &root, path, name, stat)?.map(Root::Leaf))
-        }
+        Some((name, stat)) => Ok(read_leaf(engine, input, &root, path, name, stat)?
+            .map(|entry| Root::Leaf(Box::new(entry)))),
     }
 }
 
@@ -493,7 +455,7 @@ fn grow(engine: &mut Engine<'_>, name: &[u8], branch: Branch) -> Result<Entry, I
 fn root_entry(engine: &mut Engine<'_>, name: &[u8], root: Root) -> Option<Entry> {
     let entry = match root {
         Root::Directory(place) => engine.root_entry(place)?,
-        Root::Leaf(entry) => entry,
+        Root::Leaf(entry) => *entry,
     };
     Some(Entry { name: name.to_vec(), ..entry })
 }
@@ -510,55 +472,4 @@ fn plain_dir() -> Meta {
         link: None,
         xattrs: crate::format::tree::Xattrs::NONE,
     }
-}
-
-/// Looks at all roots a second time.
-///
-/// # Errors
-/// [`IntakeError`]; what cannot be looked at again has changed.
-pub fn look_again(input: &ReadInput<'_>, first: &FirstLook) -> Result<SecondLook, IntakeError> {
-    look_again_at(input, first, &input.plan.roots)
-}
-
-/// Looks at some of the roots a second time.
-///
-/// # Errors
-/// As [`look_again`].
-pub fn look_again_at(
-    input: &ReadInput<'_>,
-    first: &FirstLook,
-    roots: &[Vec<u8>],
-) -> Result<SecondLook, IntakeError> {
-    let mut result = SecondLook::default();
-    if roots.is_empty() {
-        return Ok(result);
-    }
-    let threads = Threads::of(input);
-    let looker = Looker { syncs: false, far: threads.far, ..looker(input) };
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads.look)
-        .build()
-        .map_err(IntakeError::Threads)?;
-    let namer = input.reader.repository().namer();
-    for path in roots {
-        match open_root(input, path) {
-            Err(_) => result.add(path.clone()),
-            Ok(OpenRoot { leaf: Some((name, stat)), .. }) => {
-                let now = digest::entry(namer, "", &name, &stat);
-                let same = first.leaves().iter().any(|leaf| {
-                    leaf.path == *path && digest::entry(namer, "", &name, &leaf.stat) == now
-                });
-                result.looked += 1;
-                if !same {
-                    result.add(path.clone());
-                }
-            }
-            Ok(root) => {
-                let target = target(&looker, root, path);
-                let found = again(&looker, &pool, input.interrupt, first, target)?;
-                result.merge(found);
-            }
-        }
-    }
-    Ok(result)
 }

@@ -5,6 +5,7 @@
 //! are still to be read, `file` reads one file, `stream` cuts its bytes. [`look`] looks at all
 //! of it a second time; [`dirty`] says what a read in the window need not look at.
 
+mod again;
 pub mod dirty;
 mod digest;
 mod engine;
@@ -17,6 +18,8 @@ mod names;
 pub mod plan;
 mod scan;
 mod stream;
+mod target;
+mod threads;
 mod trail;
 
 pub mod consistent;

@@ -2,6 +2,7 @@
 
 use super::reading::Surfaces;
 use super::{Ahead, Run, SnapshotError};
+use crate::base::time::Timestamp;
 use crate::host::fanotify::{DirtySet, Watch};
 use crate::intake::dirty::{Changes, PreRead};
 use crate::intake::forest::{self, IntakeError, ReadInput, Unbuilt};
@@ -149,19 +150,27 @@ impl Run<'_> {
             pre = PreRead::of(forest.first_look);
         }
         // What was kept on the same file system need not be written in the window.
+        self.synced = Some(self.input.clock.now());
         forest::sync(self.fs, &self.input.plan);
         Ok((pre, Ahead { new, changed }, super::reading::lasting(&problems)))
     }
 
     /// Reads in the window what may have changed, or all. Trees are built later.
+    ///
+    /// Given the time of an earlier write-back, there is none here: what changed since is young then,
+    /// and the next run reads it once more while the service lives.
     pub(super) fn read_stopped<'r>(
         &'r self,
         over: &'r (dyn Fn() -> bool + Sync),
         pre: Option<PreRead>,
         events: &'r Events,
+        synced: Option<Timestamp>,
     ) -> Result<Unbuilt<'r>, IntakeError> {
-        let read = self.read_input(over);
-        forest::sync(self.fs, &self.input.plan);
+        let mut read = self.read_input(over);
+        match synced {
+            Some(synced) => read.synced = synced,
+            None => forest::sync(self.fs, &self.input.plan),
+        }
         match (pre, events.changes(&self.input.sqlite_dirs)) {
             (Some(pre), Some(changes)) => forest::read_dirty_only(&read, pre, &changes),
             _ => forest::read_only(&read),

@@ -206,6 +206,8 @@ struct Run<'a> {
     believed: HashSet<Generation>,
     generation: Generation,
     first: bool,
+    /// When what the sources' file systems had in memory was last written, before the stop.
+    synced: Option<Timestamp>,
     known: &'a Catalogue,
 }
 
@@ -249,6 +251,7 @@ pub fn snapshot(
         believed: begun.believed,
         generation: begun.generation,
         first: begun.first,
+        synced: None,
         known: &known,
     };
     let done = run.window(&store, &lock);

@@ -106,7 +106,7 @@ impl Run<'_> {
         let (quiescent, read) = if events.cover(before, &self.input.plan) {
             // Whoever changes something meanwhile is told of, so that nobody need be waited for.
             let trees = surfaces.trees(inodes);
-            let read = || self.read_stopped(&over, pre, &events);
+            let read = || self.read_stopped(&over, pre, &events, self.synced);
             let (quiescent, read, once) = stopped.quiesce_beside(&trees, read).map_err(Box::new)?;
             if once {
                 (quiescent, read)
@@ -114,12 +114,13 @@ impl Run<'_> {
                 let pre = read.and_then(Unbuilt::build);
                 let pre = pre.map(|forest| PreRead::of(forest.first_look));
                 events.gather();
-                (quiescent, pre.and_then(|pre| self.read_stopped(&over, Some(pre), &events)))
+                let again = |pre| self.read_stopped(&over, Some(pre), &events, self.synced);
+                (quiescent, pre.and_then(again))
             }
         } else {
             let quiescent = stopped.quiesce(&surfaces.trees(before)).map_err(Box::new)?;
             events.gather();
-            (quiescent, self.read_stopped(&over, pre, &events))
+            (quiescent, self.read_stopped(&over, pre, &events, None))
         };
         let looked = read.and_then(|read| {
             let second = self.look_again(&over, &surfaces, &read, &events)?;
@@ -145,7 +146,7 @@ impl Run<'_> {
         events.gather();
         let due = quiescent.due();
         let over = || due.is_over();
-        let read = self.read_stopped(&over, pre, &events);
+        let read = self.read_stopped(&over, pre, &events, None);
         let looked = read.and_then(|read| {
             let second = self.look_again(&over, &surfaces, &read, &events)?;
             Ok((read, second))
