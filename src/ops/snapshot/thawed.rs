@@ -105,8 +105,7 @@ impl Run<'_> {
         let live = input.plan.only(roots);
         let due = quiescent.due();
         let over = || due.is_over();
-        let read = self.read_beside(&live, pre.as_ref(), &events, &over);
-        let mut beside = match read {
+        let mut beside = match self.read_beside(&live, pre.as_ref(), &events, &over) {
             Ok(beside) => beside,
             Err(error) => return Err(Opened::given_up(quiescent, error)),
         };
