@@ -1,6 +1,6 @@
 //! All roots of a plan as one tree of absolute paths: what a manifest names as its root.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 pub use super::again::{look_again, look_again_at};
@@ -17,7 +17,7 @@ use super::trail::Trail;
 use crate::base::path::{components, join};
 use crate::base::progress::Progress;
 use crate::base::time::Timestamp;
-use crate::format::tree::{Entry, Meta, Node};
+use crate::format::tree::Entry;
 use crate::host::fs::{InodeKind, SourceDir, SourceFs, Stat};
 use crate::host::machine;
 use crate::host::process::Device;
@@ -25,7 +25,11 @@ use crate::host::signal::Interrupt;
 use crate::store::accelerator::Generation;
 use crate::store::reader::Reader;
 use crate::store::writer::Writer;
-use crate::tree::builder::DirBuilder;
+
+mod branch;
+
+pub use branch::Apart;
+use branch::{Branch, Root, grow, root_entry};
 
 /// What reading needs.
 #[derive(Clone, Copy)]
@@ -135,49 +139,6 @@ impl Unbuilt<'_> {
         let (seen, first_look) = self.engine.finish()?;
         Ok(Forest { root, seen, first_look })
     }
-}
-
-/// Some roots of a plan, read and built.
-pub struct Apart {
-    top: Branch,
-    seen: Seen,
-}
-
-/// A part of the tree of absolute paths.
-#[derive(Default)]
-struct Branch {
-    root: Option<Root>,
-    /// Of a directory that leads to roots.
-    meta: Option<Meta>,
-    below: BTreeMap<Vec<u8>, Branch>,
-}
-
-impl Branch {
-    /// Every directory becomes its entry.
-    fn build(&mut self, engine: &mut Engine<'_>) {
-        self.root = self
-            .root
-            .take()
-            .and_then(|root| root_entry(engine, b"", root))
-            .map(|entry| Root::Leaf(Box::new(entry)));
-        self.below.values_mut().for_each(|below| below.build(engine));
-    }
-
-    fn add(&mut self, other: Self) {
-        self.root = self.root.take().or(other.root);
-        self.meta = self.meta.take().or(other.meta);
-        for (name, below) in other.below {
-            self.below.entry(name).or_default().add(below);
-        }
-    }
-}
-
-/// What a root is.
-enum Root {
-    /// A directory: its place in the engine.
-    Directory(usize),
-    /// Anything else.
-    Leaf(Box<Entry>),
 }
 
 /// Reads all roots of a plan.
@@ -432,44 +393,5 @@ fn look_above(engine: &mut Engine<'_>, input: &ReadInput<'_>, path: &[u8], branc
     }
     for problem in remarks.problems {
         engine.seen.problems.push((path.to_vec(), problem));
-    }
-}
-
-/// Makes the entries of the directories that lead to the roots. One that could not be read has none.
-fn grow(engine: &mut Engine<'_>, name: &[u8], branch: Branch) -> Result<Entry, IntakeError> {
-    let mut builder = DirBuilder::default();
-    for (name, below) in branch.below {
-        let entry = match below.root {
-            None => Some(grow(engine, &name, below)?),
-            Some(root) => root_entry(engine, &name, root),
-        };
-        if let Some(entry) = entry {
-            builder.push(entry, &mut engine.hands[0].worker)?;
-        }
-    }
-    let tree = builder.finish(&mut engine.hands[0].worker)?;
-    let meta = branch.meta.unwrap_or_else(plain_dir);
-    Ok(Entry { name: name.to_vec(), meta, node: Node::Dir { tree, partial: true } })
-}
-
-fn root_entry(engine: &mut Engine<'_>, name: &[u8], root: Root) -> Option<Entry> {
-    let entry = match root {
-        Root::Directory(place) => engine.root_entry(place)?,
-        Root::Leaf(entry) => *entry,
-    };
-    Some(Entry { name: name.to_vec(), ..entry })
-}
-
-fn plain_dir() -> Meta {
-    Meta {
-        mode: 0o755,
-        uid: 0,
-        gid: 0,
-        mtime: Timestamp::EPOCH,
-        btime: None,
-        flags: None,
-        project: None,
-        link: None,
-        xattrs: crate::format::tree::Xattrs::NONE,
     }
 }

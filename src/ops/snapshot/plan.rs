@@ -277,7 +277,14 @@ mod tests {
 
     fn window(downtime_ms: u64, phases: Option<WindowPhases>) -> WindowRecord {
         let downtime_ms = Some(downtime_ms);
-        WindowRecord { stopped_at: None, started_at: None, downtime_ms, nodes: vec![], frozen: vec![], phases }
+        WindowRecord {
+            stopped_at: None,
+            started_at: None,
+            downtime_ms,
+            nodes: vec![],
+            frozen: vec![],
+            phases,
+        }
     }
 
     fn seconds(secs: u64) -> Duration {

@@ -106,13 +106,12 @@ impl Run<'_> {
         let live = input.plan.only(roots);
         let due = quiescent.due();
         let over = || due.is_over();
-        let mut beside = match self.read_beside(&live, pre.as_ref(), &events, &over) {
-            Ok(beside) => beside,
+        let (read, mut proof, late) = match self.read_beside(&live, pre.as_ref(), &events, &over) {
+            Ok(Beside { read, proof, late }) => (read, proof, late),
             Err(error) => return Err(Opened::given_up(quiescent, error)),
         };
-        if let Some(why) = beside.late.as_ref().map_or(Some("no events".to_owned()), Late::lost) {
-            let late = beside.late.take();
-            drop(beside);
+        if let Some(why) = late.as_ref().map_or(Some("no events".to_owned()), Late::lost) {
+            drop(read);
             late.into_iter().for_each(|late| events.dirty.merge(late.set));
             let opened = Opened { surfaces, pre, events, time, ahead };
             let mut read = self.read_quiescent(quiescent, opened)?;
@@ -120,11 +119,10 @@ impl Run<'_> {
             read.restarted.warnings.push(said);
             return Ok(read);
         }
-        beside.proof.by_events.extend(frozen.roots.iter().cloned());
+        proof.by_events.extend(frozen.roots.iter().cloned());
         let mut problems = Vec::new();
         let sqlite = surfaces.databases(&mut problems);
-        let second =
-            SecondLook { sqlite, trees: by(input, &beside.proof), ..SecondLook::default() };
+        let second = SecondLook { sqlite, trees: by(input, &proof), ..SecondLook::default() };
         let nothing = FirstLook::default();
         let before = pre.as_ref().map_or(&nothing, PreRead::look);
         let gathered = quiescent.gather(&second, &surfaces.trees(before)).map_err(Box::new)?;
@@ -132,7 +130,6 @@ impl Run<'_> {
         let thawed = gathered.restart(vec![frozen.record.clone()]);
         input.progress.window(None);
         input.progress.phase("reading what was frozen", None);
-        let Beside { read, proof, late } = beside;
         let forest = match self.read_still(&frozen, pre, &events, read) {
             Ok(mut forest) => {
                 forest.seen.problems.extend(problems);
