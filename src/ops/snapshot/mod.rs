@@ -363,6 +363,7 @@ impl Run<'_> {
             (quiescent, self.read_stopped(&over, pre, &events))
         };
         let looked = read.and_then(|read| {
+            quiescent.done_reading();
             let second = self.look_again(&over, &surfaces, &read, &events)?;
             Ok((read, second))
         });
