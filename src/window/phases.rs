@@ -362,7 +362,7 @@ impl Quiescent {
         self.before.breaking().cloned().collect()
     }
 
-    /// Everything that is read in the window was read.
+    /// Everything that is read in the window was read: what follows is proof.
     pub fn done_reading(&self) {
         self.core.marks.read.get_or_init(|| self.core.context.clock.monotonic());
     }

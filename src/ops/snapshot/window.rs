@@ -123,6 +123,7 @@ impl Run<'_> {
             (quiescent, self.read_stopped(&over, pre, &events, None))
         };
         let looked = read.and_then(|read| {
+            quiescent.done_reading();
             let second = self.look_again(&over, &surfaces, &read, &events)?;
             Ok((read, second))
         });
@@ -148,6 +149,7 @@ impl Run<'_> {
         let over = || due.is_over();
         let read = self.read_stopped(&over, pre, &events, None);
         let looked = read.and_then(|read| {
+            quiescent.done_reading();
             let second = self.look_again(&over, &surfaces, &read, &events)?;
             Ok((read, second))
         });
