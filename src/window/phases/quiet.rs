@@ -96,6 +96,7 @@ impl Stopped {
             let quiet = before.breaking().next().is_none() && core.groups_are_empty();
             if quiet || left.is_zero() {
                 core.marks.quiet.get_or_init(|| clock.monotonic());
+                core.marks.quiet_at.get_or_init(|| clock.now());
                 return Ok((Quiescent { core, before }, once));
             }
             clock.sleep(pause.min(left));

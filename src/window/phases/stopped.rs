@@ -33,6 +33,7 @@ impl Core {
                 held: true,
                 how: How::Asserted,
                 detail: said.into(),
+                looked_at: Vec::new(),
             }];
         }
         let numbered = self.services.iter().enumerate();
@@ -69,6 +70,7 @@ impl Core {
             held,
             how,
             detail,
+            looked_at: Vec::new(),
         }
     }
 
