@@ -350,6 +350,7 @@ fn manifest_body() -> manifest::ManifestBody {
             held: true,
             how: manifest::How::Observed,
             detail: String::new(),
+            looked_at: vec![cabk::base::time::Timestamp::EPOCH],
         }],
         sources: vec![manifest::SourceRecord {
             roles: vec![],

@@ -133,6 +133,9 @@ pub struct Evidence {
     pub how: How,
     /// What was seen.
     pub detail: String,
+    /// When it was looked at, the first time and the last; manifests of older versions have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub looked_at: Vec<Timestamp>,
 }
 
 /// One source.
@@ -274,6 +277,7 @@ mod tests {
             held: true,
             how: How::Observed,
             detail: String::new(),
+            looked_at: Vec::new(),
         };
         let text = String::from_utf8(to_body(&evidence).unwrap()).unwrap();
         assert!(text.contains("\"how\":\"observed\""), "{text}");

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::observe::{Observer, Trees};
 use super::sqlite::SqliteGroup;
 use crate::base::path::printable;
+use crate::base::time::Timestamp;
 use crate::format::manifest::{Evidence, How};
 use crate::host::process::{ProcessUse, ScanResult, ScanScope, UseKind};
 
@@ -264,6 +265,7 @@ pub(super) fn processes(
         held,
         how,
         detail,
+        looked_at: Vec::new(),
     }
 }
 
@@ -277,6 +279,7 @@ pub(super) fn trees(looks: &[TreeLook], node: &str) -> Vec<Evidence> {
         held,
         how: How::Observed,
         detail,
+        looked_at: Vec::new(),
     };
     if looks.is_empty() {
         return vec![of("the sources".into(), false, "no tree was looked at again".into())];
@@ -305,6 +308,7 @@ pub(super) fn sources(all: &[SourceRead], node: &str) -> Vec<Evidence> {
         held,
         how: How::Observed,
         detail,
+        looked_at: Vec::new(),
     };
     if all.is_empty() {
         return vec![of("the sources".into(), false, "no source was read".into())];
@@ -312,4 +316,12 @@ pub(super) fn sources(all: &[SourceRead], node: &str) -> Vec<Evidence> {
     all.iter()
         .map(|one| of(printable(&one.subject), one.whole, printable(one.detail.as_bytes())))
         .collect()
+}
+
+/// Notes when was looked: at the beginning and the end of the reading, at locks only then.
+pub(super) fn stamp(all: &mut [Evidence], first: Option<Timestamp>, last: Timestamp) {
+    for one in all {
+        let first = first.filter(|_| one.check != "sqlite-settled");
+        one.looked_at = first.into_iter().chain([last]).collect();
+    }
 }

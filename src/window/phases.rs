@@ -382,6 +382,8 @@ impl Quiescent {
         all.extend(evidence::trees(&second.trees, &node));
         all.extend(evidence::sources(&second.sources, &node));
         let held = all.iter().all(|one| one.held);
+        let first = core.marks.quiet_at.get().copied();
+        evidence::stamp(&mut all, first, core.context.clock.now());
         core.evidence = all;
         core.marks.proven.get_or_init(|| core.context.clock.monotonic());
         Ok(if held {

@@ -283,7 +283,7 @@ impl Core {
             if let Some((started, at)) = starts.remove(&index) {
                 started_at = started_at.max(Some(at));
                 runs_after = Some(!matches!(started, Started::Not(_)));
-                evidence.push(started_evidence(&watched.intent, &started));
+                evidence.push(started_evidence(&watched.intent, &started, at.0));
                 if let Started::Not(why) = started {
                     not_running.push(NotRunning::new(&watched.intent, why));
                 }
@@ -390,7 +390,7 @@ impl Drop for Core {
     }
 }
 
-fn started_evidence(intent: &IntentService, started: &Started) -> Evidence {
+fn started_evidence(intent: &IntentService, started: &Started, at: Timestamp) -> Evidence {
     let (held, how, detail) = match started {
         Started::Seen(detail) => (true, How::Observed, detail),
         Started::Believed(detail) => (true, How::Asserted, detail),
@@ -404,6 +404,7 @@ fn started_evidence(intent: &IntentService, started: &Started) -> Evidence {
         held,
         how,
         detail: detail.clone(),
+        looked_at: vec![at],
     }
 }
 

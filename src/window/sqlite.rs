@@ -141,6 +141,7 @@ pub(super) fn settled(
             held,
             how,
             detail: detail + &group.left(),
+            looked_at: Vec::new(),
         });
     }
     all

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use crate::base::time::Timestamp;
 use crate::format::manifest::WindowPhases;
 
 /// When each part of a window ended, by the monotonic clock; a part that was not reached has none.
@@ -10,6 +11,8 @@ use crate::format::manifest::WindowPhases;
 pub(super) struct Marks {
     pub(super) stopped: OnceLock<Duration>,
     pub(super) quiet: OnceLock<Duration>,
+    /// The same moment by the wall clock, for people.
+    pub(super) quiet_at: OnceLock<Timestamp>,
     pub(super) read: OnceLock<Duration>,
     pub(super) proven: OnceLock<Duration>,
 }

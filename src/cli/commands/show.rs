@@ -146,7 +146,12 @@ fn write_evidence(to: &mut dyn Write, one: &Evidence) -> io::Result<()> {
     writeln!(to, "  {held}  {} of {}", text(&one.check), text(&one.subject))?;
     let detail =
         if one.detail.is_empty() { String::new() } else { format!(": {}", text(&one.detail)) };
-    writeln!(to, "            {how} on {} ({}){detail}", text(&one.node), text(&one.scope))
+    writeln!(to, "            {how} on {} ({}){detail}", text(&one.node), text(&one.scope))?;
+    match one.looked_at.as_slice() {
+        [] => Ok(()),
+        [once] => writeln!(to, "            at {once}"),
+        [first, .., last] => writeln!(to, "            at {first} and until {last}"),
+    }
 }
 
 fn write_rest(to: &mut dyn Write, view: &FullView) -> io::Result<()> {

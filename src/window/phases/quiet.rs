@@ -105,6 +105,7 @@ impl Stopped {
                 // What was read beside the only look was no wait.
                 let until = read_from.filter(|_| once).unwrap_or_else(|| clock.monotonic());
                 core.marks.quiet.get_or_init(|| until);
+                core.marks.quiet_at.get_or_init(|| clock.now());
                 return Ok((Quiescent { core, before }, once));
             }
             clock.sleep(pause.min(left));

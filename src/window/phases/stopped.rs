@@ -40,6 +40,7 @@ impl Core {
                 held: true,
                 how: How::Asserted,
                 detail: said.into(),
+                looked_at: Vec::new(),
             }];
         }
         let numbered = self.services.iter().enumerate();
@@ -76,6 +77,7 @@ impl Core {
             held,
             how,
             detail,
+            looked_at: Vec::new(),
         }
     }
 

@@ -235,6 +235,7 @@ fn only_snapshots_whose_evidence_held_open() {
         held,
         how: How::Observed,
         detail: String::new(),
+        looked_at: Vec::new(),
     };
     let refused = |r: Result<Snapshot, RecordError>| {
         assert!(matches!(r, Err(RecordError::NotRestorable { .. })), "{r:?}");
