@@ -384,7 +384,6 @@ impl Config {
         look(!window.freeze_remove.is_empty(), "window.freeze_remove");
         look(window.max_read_rate.is_some(), "window.max_read_rate");
         look(window.nice != usual_window.nice, "window.nice");
-        look(window.read_timeout != usual_window.read_timeout, "window.read_timeout");
         look(!self.evidence.ignore_roles.is_empty(), "evidence.ignore_roles");
         self.postgres.without_effect(&standard.postgres, &mut look);
         look(!self.bundles.paths.is_empty(), "bundles.paths");

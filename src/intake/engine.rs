@@ -82,6 +82,8 @@ pub struct Seen {
     pub mounts: Vec<(Vec<u8>, String, bool)>,
     /// Paths left out because they hold the repository.
     pub left_out: Vec<Vec<u8>>,
+    /// Files on network file systems that were removed and are still open on some client.
+    pub still_open: Vec<Vec<u8>>,
     /// Owners: users, groups.
     pub users: BTreeSet<u32>,
     /// Groups.
@@ -291,6 +293,7 @@ impl<'a> Engine<'a> {
         self.seen.problems.extend_from_slice(&listing.problems);
         self.seen.mounts.extend_from_slice(&listing.mounts);
         self.seen.left_out.extend_from_slice(&listing.left_out);
+        self.seen.still_open.extend_from_slice(&listing.still_open);
         for (uid, gid) in &look.owners {
             self.seen.users.insert(*uid);
             self.seen.groups.insert(*gid);

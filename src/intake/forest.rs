@@ -9,8 +9,9 @@ use super::engine::{Before, Engine};
 pub use super::engine::{IntakeError, Seen};
 use super::file::{self, Remarks, Surroundings};
 use super::look::{FirstLook, SecondLook, again};
+use super::mounted::{Mounted, mounted};
 use super::plan::ReadPlan;
-use super::scan::{Anchor, Looker, Mounted, Target, mounted};
+use super::scan::{Anchor, Looker, Target};
 use super::trail::Trail;
 use crate::base::path::{components, join};
 use crate::base::progress::Progress;
@@ -18,6 +19,7 @@ use crate::base::time::Timestamp;
 use crate::format::tree::{Entry, Node};
 use crate::host::fs::{InodeKind, SourceDir, SourceFs, Stat};
 use crate::host::machine;
+use crate::host::process::Device;
 use crate::host::signal::Interrupt;
 use crate::store::accelerator::Generation;
 use crate::store::reader::Reader;
@@ -41,6 +43,8 @@ pub struct ReadInput<'a> {
     pub generation: Generation,
     /// A moment before which all content was on disk: taken before a `syncfs` of the sources.
     pub synced: Timestamp,
+    /// File systems where that `syncfs` failed: no time of theirs is believed.
+    pub unsynced: &'a [Device],
     /// Order files for solid blocks (first snapshots).
     pub sort: bool,
     /// Threads that look and read.
@@ -63,20 +67,33 @@ pub struct Forest {
     pub first_look: FirstLook,
 }
 
-/// Writes back what is dirty on the file systems of all roots.
-///
-/// # Errors
-/// Never: a root that cannot be opened is a problem of the reading that follows, and one that
-/// cannot be synced only makes its young files read again.
-pub fn sync(fs: &dyn SourceFs, plan: &ReadPlan) {
+/// A file system that could not be written back.
+pub struct Unsynced {
+    /// The first root on it.
+    pub root: Vec<u8>,
+    /// Its device.
+    pub dev: Device,
+    /// Why not.
+    pub error: std::io::Error,
+}
+
+/// Writes back what is dirty on the file systems of all roots. Gives those where that failed: a
+/// store through a mapping that was dirty before moves no time there, so that nothing read after it
+/// may be believed ([`ReadInput::unsynced`]). A root that cannot be opened is a problem of the
+/// reading that follows.
+pub fn sync(fs: &dyn SourceFs, plan: &ReadPlan) -> Vec<Unsynced> {
     let mut done = HashSet::new();
+    let mut failed = Vec::new();
     for root in &plan.roots {
         let Ok(dir) = fs.open_root(root) else { continue };
-        if dir.stat_self().is_ok_and(|s| done.insert(s.dev)) {
-            // As documented: without it, times are believed later.
-            let _ = fs.sync(&*dir);
+        let Ok(stat) = dir.stat_self() else { continue };
+        if done.insert(stat.dev)
+            && let Err(error) = fs.sync(&*dir)
+        {
+            failed.push(Unsynced { root: root.clone(), dev: stat.dev, error });
         }
     }
+    failed
 }
 
 /// A part of the tree of absolute paths.
@@ -187,8 +204,11 @@ fn open_root(
         None => input.fs.open_root(path).map_err(cannot("cannot be opened"))?,
     };
     let stat = dir.stat_self().map_err(cannot("cannot be looked at"))?;
-    let mounted = mounted(input.fs, &*dir, &stat, input.synced)
+    let mut mounted = mounted(input.fs, &*dir, &stat, input.synced)
         .map_err(cannot("its file system cannot be found out"))?;
+    if input.unsynced.contains(&stat.dev) {
+        mounted.believe_nothing();
+    }
     Ok(OpenRoot { dir, mounted: Arc::new(mounted), leaf })
 }
 

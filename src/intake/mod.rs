@@ -12,6 +12,7 @@ mod file;
 mod first;
 pub mod forest;
 pub mod look;
+mod mounted;
 pub mod plan;
 mod scan;
 mod stream;

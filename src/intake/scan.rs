@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::digest::{self, Digest};
 use super::file::contents;
+use super::mounted::{Mounted, is_kept_open, mounted};
 use super::plan::ReadPlan;
 use super::trail::Trail;
 use crate::base::limits;
@@ -103,14 +104,6 @@ impl Target {
     }
 }
 
-/// A mount met in this run.
-pub(super) struct Mounted {
-    pub(super) volume: Volume,
-    pub(super) dev: (u32, u32),
-    /// Times must be older than this to be believed.
-    pub(super) settled_before: Timestamp,
-}
-
 /// What looking needs.
 pub(super) struct Looker<'a> {
     pub(super) fs: &'a dyn SourceFs,
@@ -162,6 +155,8 @@ pub(super) struct Listing {
     pub(super) problems: Vec<(Vec<u8>, String)>,
     pub(super) mounts: Vec<(Vec<u8>, String, bool)>,
     pub(super) left_out: Vec<Vec<u8>>,
+    /// Files that were removed while some client of the server has them open.
+    pub(super) still_open: Vec<Vec<u8>>,
 }
 
 /// What was seen of a directory, and what was known of it.
@@ -223,7 +218,7 @@ impl Looker<'_> {
             .map_err(cannot("its file system cannot be found out"))?;
         if self.syncs && !mounted.volume.pseudo && self.fs.sync(&*dir).is_err() {
             // A store through a mapping that was dirty before moves no time: nothing is believed.
-            mounted.settled_before = Timestamp { secs: i64::MIN, nanos: 0 };
+            mounted.believe_nothing();
         }
         let other = mounted.volume.identity != target.volume.volume.identity;
         if mounted.volume.pseudo || (self.plan.one_file_system && other) {
@@ -286,7 +281,8 @@ impl Looker<'_> {
         let namer = self.reader.repository().namer();
         let key = digest::dir_key(namer, &listing.volume.volume.identity, listing.stat.ino);
         let record = self.reader.accelerator().dir(&key).map_err(|e| LookError::Fatal(e.into()))?;
-        let settled = listing.volume.settled_before;
+        let changes = listing.seen.iter().map(|seen| seen.stat.ctime).chain([listing.stat.ctime]);
+        let settled = listing.volume.settled_before(changes);
         let each = listing.seen.iter().zip(&listing.all);
         let mut entries: Vec<Digest> = each
             .filter(|(seen, _)| digest::is_settled(&seen.stat, settled))
@@ -339,6 +335,7 @@ impl Looker<'_> {
             problems: Vec::new(),
             mounts: Vec::new(),
             left_out: Vec::new(),
+            still_open: Vec::new(),
         };
         let path = target.trail.path();
         let ask = self.plan.may_leave_out_in(&path);
@@ -358,6 +355,11 @@ impl Looker<'_> {
                 continue;
             }
             match dir.stat(&raw.name) {
+                Ok(stat) if listing.volume.is_stale(&raw, &stat) => {
+                    let said = "leads to what lay there before: the kernel keeps the name, which \
+                                another machine has replaced";
+                    listing.problems.push((join(&path, &raw.name), said.to_owned()));
+                }
                 Ok(stat) => self.note(&mut listing, target, raw.name, stat, ask),
                 Err(e) => {
                     let path = join(&path, &raw.name);
@@ -386,6 +388,9 @@ impl Looker<'_> {
         if !is_dir {
             listing.files += 1;
             listing.bytes += if stat.kind == InodeKind::File { data_bytes(&stat) } else { 0 };
+        }
+        if !listing.volume.volume.local && is_kept_open(&name) {
+            listing.still_open.push(target.trail.path_of(&name));
         }
         if !is_dir && stat.dev != listing.stat.dev {
             let path = target.trail.path_of(&name);
@@ -452,18 +457,6 @@ impl Looker<'_> {
         }
         Ok(whole)
     }
-}
-
-/// What is known of the mount on which an open directory lies.
-pub(super) fn mounted(
-    fs: &dyn SourceFs,
-    dir: &dyn SourceDir,
-    stat: &Stat,
-    synced: Timestamp,
-) -> io::Result<Mounted> {
-    let volume = fs.volume(dir)?;
-    let settled_before = synced.minus(volume.grain);
-    Ok(Mounted { volume, dev: stat.dev, settled_before })
 }
 
 /// What is said of all that was not reached within `max_downtime`.

@@ -205,6 +205,8 @@ pub struct Stopped {
 pub struct Quiescent {
     core: Core,
     before: Looks,
+    /// Nodes of which it is not known that all they wrote can be read here.
+    unwritten: Vec<Evidence>,
 }
 
 /// Proof that nothing moved while the sources were read (invariant 4): all evidence held.
@@ -365,7 +367,8 @@ impl Stopped {
             left = left.min(core.time_left().unwrap_or(Duration::MAX));
             let quiet = before.breaking().next().is_none() && core.groups_are_empty();
             if quiet || left.is_zero() {
-                return Ok(Quiescent { core, before });
+                let unwritten = core.everywhere().write_back(trees.paths);
+                return Ok(Quiescent { core, before, unwritten });
             }
             clock.sleep(pause.min(left));
             pause = (pause * 2).min(LONGEST);
@@ -392,7 +395,7 @@ impl Quiescent {
     /// # Errors
     /// [`Aborted`] by a signal.
     pub fn prove_unmoved(self, second: &SecondLook, trees: &Trees<'_>) -> Result<Proven, Aborted> {
-        let Self { mut core, before } = self;
+        let Self { mut core, before, unwritten } = self;
         if core.context.interrupt.is_set() {
             return Err(give_up(core, AbortReason::Interrupted));
         }
@@ -408,6 +411,8 @@ impl Quiescent {
         let mut all = core.stopped_evidence();
         let by_events = second.is_by_events();
         all.extend(core.everywhere().judge(&before, &after, trees, by_events));
+        all.extend(evidence::clients(&second.still_open));
+        all.extend(unwritten);
         all.extend(sqlite::settled(&second.sqlite, &*observer, blind, scope, asserted));
         all.extend(evidence::trees(&second.trees, &node));
         all.extend(evidence::sources(&second.sources, &node));

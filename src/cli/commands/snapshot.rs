@@ -16,9 +16,12 @@ use crate::cli::service::{self, Chosen, Nodes};
 use crate::cli::wanted;
 use crate::format::control::HexBytes;
 use crate::format::manifest::{RecordKind, SourceRecord};
+use crate::host;
+use crate::host::fs::volume;
 use crate::host::node::Node;
 use crate::host::signal::Interrupt;
 use crate::host::users::SystemOwners;
+use crate::host::watchdog::this_program;
 use crate::intake::forest::IntakeError;
 use crate::ops::snapshot::{CommitFault, SnapshotError, SnapshotInput, SnapshotReport, snapshot};
 use crate::ops::sources::{NodeFiles, SourcesInput, Wanted, connect_version};
@@ -48,6 +51,9 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
     let units = chosen.units();
     let input = wanted::input(context, &args.source, &units, Some(&repository))?;
     let mut wanted = wanted::wanted(&input)?;
+    if let Some(exit) = aside(context, args, &wanted, &interrupt)? {
+        return Ok(exit);
+    }
     let (version, mut warnings) = looked_at(context, &wanted);
     let nodes = Nodes::chosen(context, args)?;
     nodes.try_all(context, &units)?;
@@ -94,6 +100,7 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
         wait_idle: args.service.wait_idle.unwrap_or(context.loaded.config.service.wait_idle),
         lock_wait: args.lock_wait.unwrap_or_default(),
         min_free: context.loaded.config.repository.min_free,
+        read_timeout: read_timeout(context, args)?,
         state_dir,
         threads: std::thread::available_parallelism().map_or(2, usize::from).min(THREADS_MAX),
         owners: &owners,
@@ -106,6 +113,29 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
     context.progress.finish();
     let shown = shown::report(context, &report);
     exit_of(context, &report, shown)
+}
+
+/// Has a second process do it all where a file server may be gone: a process with a thread that waits
+/// for one cannot end.
+fn aside(
+    context: &Context,
+    args: &SnapshotArgs,
+    wanted: &Wanted,
+    interrupt: &Interrupt,
+) -> Result<Option<Exit>, CliError> {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    if args.aside.is_some() || args.dry_run || arguments.iter().any(|word| word == "--") {
+        return Ok(None);
+    }
+    let failed = |error: std::io::Error| CliError::from_error(Kind::Failed, &error);
+    let mounts = volume::mounts().map_err(failed)?;
+    if !wanted.sources.iter().any(|source| volume::touches_network(&mounts, &source.path)) {
+        return Ok(None);
+    }
+    Interrupt::stay_awake().map_err(failed)?;
+    let clock = &*context.clock;
+    let code = host::aside::run(this_program(), &arguments, "--aside", interrupt, clock);
+    Ok(Some(Exit::of(code.map_err(failed)?)))
 }
 
 /// The exit code of a result. One that could not be shown hides neither a capture nor a service that
@@ -154,6 +184,14 @@ fn refuse(against: &[String], args: &SnapshotArgs) -> Result<(), CliError> {
     }
     let hint = "--allow-capture keeps what can be kept, as a capture that is never restorable";
     Err(CliError::new(Kind::Refused, against.join("; ")).hint(hint))
+}
+
+fn read_timeout(context: &Context, args: &SnapshotArgs) -> Result<Duration, CliError> {
+    let given = args.read_timeout.unwrap_or(context.loaded.config.window.read_timeout);
+    if given.is_zero() {
+        return Err(CliError::new(Kind::Config, "a read timeout of 0 leaves no time to read in"));
+    }
+    Ok(given)
 }
 
 fn precopies(context: &Context, args: &SnapshotArgs) -> bool {

@@ -1,14 +1,21 @@
 //! Reading ahead and reading in the window, with what the kernel told of changes in between.
 
+use std::time::Duration;
+
 use super::reading::Surfaces;
 use super::{Ahead, Run, SnapshotError};
 use crate::host::fanotify::{DirtySet, Watch};
+use crate::host::fs::BoundedFs;
+use crate::host::process::Device;
 use crate::intake::dirty::{Changes, PreRead};
 use crate::intake::forest::{self, Forest, IntakeError, ReadInput, Seen};
 use crate::intake::look::{SecondLook as Again, touched};
 use crate::intake::plan::ReadPlan;
 use crate::window::evidence::SecondLook;
 use crate::window::phases::Quiescent;
+
+/// Time that writing back has at least while the service lives.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What is known of changes since the run began.
 pub(super) struct Events {
@@ -78,8 +85,10 @@ impl Run<'_> {
         self.input.progress.phase("reading ahead", None);
         let never = || false;
         let read = self.read_input(&never);
-        forest::sync(self.fs, &self.input.plan);
-        let forest = forest::read(&read)?;
+        let patient =
+            BoundedFs::new(PATIENCE.max(self.input.read_timeout), self.input.interrupt.clone());
+        let unsynced = self.sync(&patient);
+        let forest = forest::read(&ReadInput { unsynced: &unsynced, ..read })?;
         self.writer.publish()?;
         self.believed.insert(self.generation);
         let Seen { files_new: mut new, files_changed: mut changed, .. } = forest.seen;
@@ -91,7 +100,8 @@ impl Run<'_> {
             looked * 5 > all
         }) {
             let read = self.read_input(&never);
-            forest::sync(self.fs, &self.input.plan);
+            let unsynced = self.sync(&patient);
+            let read = ReadInput { unsynced: &unsynced, ..read };
             let forest = forest::read_dirty(&read, pre, &changes)?;
             // What changed while it was read comes with the next gathering.
             events.dirty = DirtySet::default();
@@ -102,8 +112,19 @@ impl Run<'_> {
             pre = PreRead::of(forest.first_look);
         }
         // What was kept on the same file system need not be written in the window.
-        forest::sync(self.fs, &self.input.plan);
-        Ok((pre, Ahead { new, changed }, super::reading::lasting(&problems)))
+        self.sync(&patient);
+        Ok((pre, Ahead { new, changed }, super::reading::lasting(&self.fs, problems)))
+    }
+
+    /// Writes back what is dirty; gives the file systems where that failed, which is told.
+    fn sync(&self, fs: &BoundedFs) -> Vec<Device> {
+        let failed = forest::sync(fs, &self.input.plan);
+        let told = failed.iter().map(|one| {
+            let root = super::said(&one.root);
+            format!("what is written on the file system of {root} could not be put to rest, and is read again next time: {}", one.error)
+        });
+        self.warnings.borrow_mut().extend(told);
+        failed.into_iter().map(|one| one.dev).collect()
     }
 
     /// Reads in the window what may have changed, or all, and looks whether anything moved
@@ -118,14 +139,16 @@ impl Run<'_> {
         events.gather();
         let over = || quiescent.is_over();
         let read = self.read_input(&over);
-        forest::sync(self.fs, &self.input.plan);
+        let unsynced = self.sync(&self.fs);
+        let read = ReadInput { unsynced: &unsynced, ..read };
         let forest = match (pre, events.changes(&self.input.sqlite_dirs)) {
             (Some(pre), Some(changes)) => forest::read_dirty(&read, pre, &changes)?,
             _ => forest::read(&read)?,
         };
         self.input.progress.phase("looking again", None);
         let proof = self.prove(&read, &forest, events)?;
-        let second = surfaces.second_look(&self.input.plan, &forest, &proof, &self.input.against);
+        let second =
+            surfaces.second_look(&self.fs, &self.input.plan, &forest, &proof, &self.input.against);
         Ok((forest, second))
     }
 
@@ -145,7 +168,7 @@ impl Run<'_> {
             proof.events = late.events;
             if late.is_whole() && !watch.mounts_changed() {
                 proof.by_events = first.covered_roots(watch.covered());
-                proof.again = touched(self.fs, first, &late);
+                proof.again = touched(&self.fs, first, &late);
             } else {
                 proof.why = late.cause.unwrap_or_else(|| "a mount changed".to_owned());
             }

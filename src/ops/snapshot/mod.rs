@@ -5,6 +5,7 @@ mod events;
 mod manifest;
 mod reading;
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::base::progress::Progress;
 use crate::base::time::Timestamp;
 use crate::format::manifest::{ManifestBody, RecordKind, SourceRecord};
 use crate::host::clock::Clock;
-use crate::host::fs::{LinuxFs, SourceFs};
+use crate::host::fs::BoundedFs;
 use crate::host::signal::Interrupt;
 use crate::host::users::Owners;
 use crate::intake::consistent::Consistent;
@@ -71,6 +72,8 @@ pub struct SnapshotInput<'a> {
     pub lock_wait: Duration,
     /// Bytes that must stay free.
     pub min_free: u64,
+    /// How long a single call of a file system may take that another machine serves.
+    pub read_timeout: Duration,
     /// The state directory.
     pub state_dir: PathBuf,
     /// Threads that look and read.
@@ -187,7 +190,9 @@ impl From<WriteError> for SnapshotError {
 /// What a run works with once it holds its lease.
 struct Run<'a> {
     input: &'a SnapshotInput<'a>,
-    fs: &'a dyn SourceFs,
+    fs: BoundedFs,
+    /// What could not be done and breaks nothing, for a person.
+    warnings: RefCell<Vec<String>>,
     reader: &'a Reader,
     writer: &'a Writer,
     believed: HashSet<Generation>,
@@ -229,7 +234,8 @@ pub fn snapshot(
     let reader = session.reader();
     let mut run = Run {
         input,
-        fs: &LinuxFs,
+        fs: BoundedFs::new(input.read_timeout, input.interrupt.clone()),
+        warnings: RefCell::default(),
         reader: &reader,
         writer: &writer,
         believed: begun.believed,
@@ -237,6 +243,7 @@ pub fn snapshot(
         first: begun.first,
     };
     let done = run.window(&store, &lock);
+    warnings.append(run.warnings.get_mut());
     let read = match done {
         Ok(read) => read,
         Err(error) => {
@@ -272,13 +279,14 @@ struct Ahead {
 impl Run<'_> {
     fn read_input<'b>(&'b self, over: &'b (dyn Fn() -> bool + Sync)) -> ReadInput<'b> {
         ReadInput {
-            fs: self.fs,
+            fs: &self.fs,
             plan: &self.input.plan,
             reader: self.reader,
             writer: self.writer,
             believed: &self.believed,
             generation: self.generation,
             synced: self.input.clock.now(),
+            unsynced: &[],
             sort: self.first,
             threads: self.input.threads,
             over,
@@ -305,7 +313,7 @@ impl Run<'_> {
         };
         let nothing = FirstLook::default();
         let before = pre.as_ref().map_or(&nothing, PreRead::look);
-        let surfaces = Surfaces::of(&input.plan, &input.sqlite_dirs);
+        let surfaces = Surfaces::of(&self.fs, &input.plan, &input.sqlite_dirs);
         let observer = Arc::new(ThisMachine);
         self.wait_idle(&*observer, &surfaces.trees(before));
         against.extend(crate::window::before::obstacles(
