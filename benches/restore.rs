@@ -90,6 +90,7 @@ fn take(session: Session, source: &Path, dir: &Path) -> Snapshot {
         wait_idle: Duration::ZERO,
         lock_wait: Duration::ZERO,
         min_free: 0,
+        read_timeout: Duration::from_secs(60),
         state_dir: dir.join("state"),
         threads: 2,
         manners: Manners::none(Arc::new(SystemClock)),

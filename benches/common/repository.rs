@@ -90,6 +90,7 @@ impl Reads {
             believed: &self.believed,
             generation,
             synced: SystemClock.now(),
+            unsynced: &[],
             sort: first,
             threads: self.threads,
             over: &|| false,

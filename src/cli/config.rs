@@ -369,7 +369,7 @@ impl Config {
     #[must_use]
     pub fn without_effect(&self) -> Vec<String> {
         let standard = Self::default();
-        let (window, usual_window) = (&self.window, &standard.window);
+        let window = &self.window;
         let mut keys = Vec::new();
         let mut look = |differs: bool, key: &str| {
             if differs {
@@ -377,7 +377,6 @@ impl Config {
             }
         };
         look(window.freeze == Freeze::Reflink, "window.freeze = reflink");
-        look(window.read_timeout != usual_window.read_timeout, "window.read_timeout");
         look(!self.evidence.ignore_roles.is_empty(), "evidence.ignore_roles");
         self.postgres.without_effect(&standard.postgres, &mut look);
         look(!self.bundles.paths.is_empty(), "bundles.paths");

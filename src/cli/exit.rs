@@ -63,6 +63,12 @@ impl Exit {
         self as u8
     }
 
+    /// What another process of this program ended with; [`Exit::Failed`] for what is none of these.
+    #[must_use]
+    pub fn of(code: u8) -> Self {
+        Self::ALL.into_iter().find(|exit| exit.code() == code).unwrap_or(Self::Failed)
+    }
+
     /// Which outcome is told where two came together: a stopped service (30) outranks everything,
     /// what failed outranks what was done, and a capture (4) outranks problems (3).
     const fn rank(self) -> u8 {

@@ -45,13 +45,28 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let global = &cli.global;
     let level = Level::from_flags(global.quiet, global.verbose);
     let said = Arc::new(Warnings::stderr(global.json, level));
-    match dispatch(cli, &said) {
+    let aside = match &cli.command {
+        Command::Snapshot(args) => args.aside.clone(),
+        _ => None,
+    };
+    let telling = match aside.map(|aside| aside.begin()).transpose() {
+        Ok(telling) => telling,
+        Err(error) => {
+            said.error(&CliError::from_error(Kind::Failed, &error));
+            return Exit::Failed.code();
+        }
+    };
+    let code = match dispatch(cli, &said) {
         Ok(exit) => exit.code(),
         Err(error) => {
             said.error(&error);
             error.exit.code()
         }
+    };
+    if let Some(telling) = telling {
+        telling.tell(code);
     }
+    code
 }
 
 /// One line for each command; what needs neither configuration nor repository has no context.

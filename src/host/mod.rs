@@ -1,6 +1,7 @@
 //! The machine, behind traits: file system calls, services, processes, clock, entropy. The only room
 //! with `unsafe` code, each block with its reason.
 
+pub mod aside;
 pub mod clock;
 pub mod commands;
 pub mod entropy;

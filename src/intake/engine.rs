@@ -88,6 +88,8 @@ pub struct Seen {
     pub mounts: Vec<(Vec<u8>, String, bool)>,
     /// Paths left out because they hold the repository.
     pub left_out: Vec<Vec<u8>>,
+    /// Files on network file systems that were removed and are still open on some client.
+    pub still_open: Vec<Vec<u8>>,
     /// Owners: users, groups.
     pub users: BTreeSet<u32>,
     /// Groups.
@@ -108,6 +110,7 @@ impl Seen {
         self.counted.resize(self.counted.len().max(other.counted.len()), 0);
         self.counted.iter_mut().zip(&other.counted).for_each(|(sum, more)| *sum += more);
         self.problems.extend(other.problems);
+        self.still_open.extend(other.still_open);
         self.mounts.extend(other.mounts);
         self.left_out.extend(other.left_out);
         self.users.extend(other.users);
@@ -373,6 +376,7 @@ impl<'a> Engine<'a> {
         self.seen.problems.extend_from_slice(&listing.problems);
         self.seen.mounts.extend_from_slice(&listing.mounts);
         self.seen.left_out.extend_from_slice(&listing.left_out);
+        self.seen.still_open.extend_from_slice(&listing.still_open);
         for (uid, gid) in &look.owners {
             self.seen.users.insert(*uid);
             self.seen.groups.insert(*gid);

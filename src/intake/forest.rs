@@ -10,8 +10,9 @@ pub use super::engine::{IntakeError, Seen};
 use super::file::{self, Remarks, Surroundings};
 use super::look::FirstLook;
 use super::manners::Manners;
+use super::mounted::{Mounted, mounted};
 use super::plan::ReadPlan;
-use super::scan::{Anchor, Looker, Mounted, Target, mounted};
+use super::scan::{Anchor, Looker, Target};
 use super::threads::Threads;
 use super::trail::Trail;
 use crate::base::path::{components, join};
@@ -48,6 +49,8 @@ pub struct ReadInput<'a> {
     pub generation: Generation,
     /// A moment before which all content was on disk: taken before a `syncfs` of the sources.
     pub synced: Timestamp,
+    /// File systems where that `syncfs` failed: no time of theirs is believed.
+    pub unsynced: &'a [Device],
     /// Order files for solid blocks (first snapshots).
     pub sort: bool,
     /// Threads that look and read.
@@ -72,20 +75,33 @@ pub struct Forest {
     pub first_look: FirstLook,
 }
 
-/// Writes back what is dirty on the file systems of all roots.
-///
-/// # Errors
-/// Never: a root that cannot be opened is a problem of the reading that follows, and one that
-/// cannot be synced only makes its young files read again.
-pub fn sync(fs: &dyn SourceFs, plan: &ReadPlan) {
+/// A file system that could not be written back.
+pub struct Unsynced {
+    /// The first root on it.
+    pub root: Vec<u8>,
+    /// Its device.
+    pub dev: Device,
+    /// Why not.
+    pub error: std::io::Error,
+}
+
+/// Writes back what is dirty on the file systems of all roots. Gives those where that failed: a
+/// store through a mapping that was dirty before moves no time there, so that nothing read after it
+/// may be believed ([`ReadInput::unsynced`]). A root that cannot be opened is a problem of the
+/// reading that follows.
+pub fn sync(fs: &dyn SourceFs, plan: &ReadPlan) -> Vec<Unsynced> {
     let mut done = HashSet::new();
+    let mut failed = Vec::new();
     for root in &plan.roots {
         let Ok(dir) = fs.open_root(root) else { continue };
-        if dir.stat_self().is_ok_and(|s| done.insert(s.dev)) {
-            // As documented: without it, times are believed later.
-            let _ = fs.sync(&*dir);
+        let Ok(stat) = dir.stat_self() else { continue };
+        if done.insert(stat.dev)
+            && let Err(error) = fs.sync(&*dir)
+        {
+            failed.push(Unsynced { root: root.clone(), dev: stat.dev, error });
         }
     }
+    failed
 }
 
 /// All roots of a plan, read but not built: what is left to do needs the sources no more.
@@ -99,6 +115,12 @@ impl Unbuilt<'_> {
     #[must_use]
     pub const fn first_look(&self) -> &FirstLook {
         &self.engine.first_look
+    }
+
+    /// Files on network file systems that were removed and are still open on some client.
+    #[must_use]
+    pub fn still_open(&self) -> &[Vec<u8>] {
+        &self.engine.seen.still_open
     }
 
     /// Path and what was wrong with it; building adds none.
@@ -281,8 +303,11 @@ pub(super) fn open_root(
         None => input.fs.open_root(path).map_err(cannot("cannot be opened"))?,
     };
     let stat = dir.stat_self().map_err(cannot("cannot be looked at"))?;
-    let mounted = mounted(input.fs, &*dir, &stat, input.synced)
+    let mut mounted = mounted(input.fs, &*dir, &stat, input.synced)
         .map_err(cannot("its file system cannot be found out"))?;
+    if input.unsynced.contains(&stat.dev) {
+        mounted.believe_nothing();
+    }
     Ok(OpenRoot { dir, mounted: Arc::new(mounted), leaf })
 }
 

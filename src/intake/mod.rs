@@ -14,6 +14,7 @@ mod first;
 pub mod forest;
 pub mod look;
 pub mod manners;
+mod mounted;
 mod names;
 pub mod plan;
 mod scan;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::digest::{self, Digest};
 use super::dirty::OneName;
-use super::scan::{Looker, Mounted, Target, data_bytes};
+use super::mounted::Mounted;
+use super::scan::{Looker, Target, data_bytes};
 use crate::base::id::ChunkId;
 use crate::format::segment::ChunkKey;
 use crate::host::fs::{InodeKind, SourceDir, Stat};
@@ -85,7 +86,9 @@ impl Looker<'_> {
         all.extend(renewed.iter().map(|one| one.digest));
         all.sort_unstable();
         let exact = digest::listing(namer, &all);
-        let settled = |one: &&Renewed| digest::is_settled(&one.stat, volume.settled_before);
+        let changes = renewed.iter().map(|one| one.stat.ctime).chain([stat.ctime]);
+        let settled_before = volume.settled_before(changes);
+        let settled = |one: &&Renewed| digest::is_settled(&one.stat, settled_before);
         entries.extend(renewed.iter().filter(settled).map(|one| one.digest));
         entries.sort_unstable();
         let believable = if entries.len() == all.len() { exact } else { digest::NONE };

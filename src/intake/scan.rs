@@ -12,6 +12,7 @@ use super::digest::{self, Digest};
 use super::file::contents;
 use super::first::Noted;
 use super::manners::Manners;
+use super::mounted::{Mounted, is_kept_open, mounted};
 use super::plan::ReadPlan;
 pub(super) use super::target::{Anchor, Base, Target};
 use crate::base::limits;
@@ -24,14 +25,6 @@ use crate::host::process::Device;
 use crate::store::accelerator::{DirRecord, Generation};
 use crate::store::reader::{ReadError, Reader};
 use crate::store::writer::Writer;
-
-/// A mount met in this run.
-pub(super) struct Mounted {
-    pub(super) volume: Volume,
-    pub(super) dev: (u32, u32),
-    /// Times must be older than this to be believed.
-    pub(super) settled_before: Timestamp,
-}
 
 /// What looking needs.
 pub(super) struct Looker<'a> {
@@ -90,6 +83,8 @@ pub(super) struct Listing {
     pub(super) problems: Vec<(Vec<u8>, String)>,
     pub(super) mounts: Vec<(Vec<u8>, String, bool)>,
     pub(super) left_out: Vec<Vec<u8>>,
+    /// Files that were removed while some client of the server has them open.
+    pub(super) still_open: Vec<Vec<u8>>,
 }
 
 /// What was seen of a directory, and what was known of it.
@@ -152,7 +147,7 @@ impl Looker<'_> {
             .map_err(cannot("its file system cannot be found out"))?;
         if self.syncs && !mounted.volume.pseudo && self.fs.sync(&*dir).is_err() {
             // A store through a mapping that was dirty before moves no time: nothing is believed.
-            mounted.settled_before = Timestamp { secs: i64::MIN, nanos: 0 };
+            mounted.believe_nothing();
         }
         let other = mounted.volume.identity != target.volume.volume.identity;
         if mounted.volume.pseudo || (self.plan.one_file_system && other) {
@@ -215,7 +210,8 @@ impl Looker<'_> {
         let namer = self.reader.repository().namer();
         let key = digest::dir_key(namer, &listing.volume.volume.identity, listing.stat.ino);
         let record = self.reader.accelerator().dir(&key).map_err(|e| LookError::Fatal(e.into()))?;
-        let settled = listing.volume.settled_before;
+        let changes = listing.seen.iter().map(|seen| seen.stat.ctime).chain([listing.stat.ctime]);
+        let settled = listing.volume.settled_before(changes);
         let each = listing.seen.iter().zip(&listing.all);
         let mut entries: Vec<Digest> = each
             .filter(|(seen, _)| digest::is_settled(&seen.stat, settled))
@@ -269,6 +265,7 @@ impl Looker<'_> {
             problems: Vec::new(),
             mounts: Vec::new(),
             left_out: Vec::new(),
+            still_open: Vec::new(),
         };
         let path = target.trail.path();
         let ask = self.plan.may_leave_out_in(&path);
@@ -294,6 +291,11 @@ impl Looker<'_> {
                 None => dir.stat(&raw.name),
             };
             match stat {
+                Ok(stat) if listing.volume.is_stale(&raw, &stat) => {
+                    let said = "leads to what lay there before: the kernel keeps the name, which \
+                                another machine has replaced";
+                    listing.problems.push((join(&path, &raw.name), said.to_owned()));
+                }
                 Ok(stat) => self.note(&mut listing, target, raw.name, stat, ask),
                 Err(e) => {
                     let path = join(&path, &raw.name);
@@ -334,6 +336,9 @@ impl Looker<'_> {
             let bytes = data_bytes(&stat);
             listing.bytes += if stat.kind == InodeKind::File { bytes } else { 0 };
             listing.sparse |= bytes != stat.size;
+        }
+        if !listing.volume.volume.local && is_kept_open(&name) {
+            listing.still_open.push(target.trail.path_of(&name));
         }
         // Files of an overlay may have other devices than its directories.
         let same_mount = stat.mount_id != 0 && stat.mount_id == listing.stat.mount_id;
@@ -402,18 +407,6 @@ impl Looker<'_> {
         }
         Ok(whole)
     }
-}
-
-/// What is known of the mount on which an open directory lies.
-pub(super) fn mounted(
-    fs: &dyn SourceFs,
-    dir: &dyn SourceDir,
-    stat: &Stat,
-    synced: Timestamp,
-) -> io::Result<Mounted> {
-    let volume = fs.volume(dir)?;
-    let settled_before = synced.minus(volume.grain);
-    Ok(Mounted { volume, dev: stat.dev, settled_before })
 }
 
 /// What is said of all that was not reached within `max_downtime`.

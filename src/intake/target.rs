@@ -4,7 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::scan::{Mounted, Seen};
+use super::mounted::Mounted;
+use super::scan::Seen;
 use super::trail::Trail;
 use crate::host::fs::{SourceDir, Stat};
 use crate::host::process::Device;

@@ -65,6 +65,8 @@ pub struct SecondLook {
     pub sources: Vec<SourceRead>,
     /// The SQLite groups in the sources.
     pub sqlite: Vec<SqliteGroup>,
+    /// Files that were removed and that some client of a network file system still has open.
+    pub still_open: Vec<Vec<u8>>,
 }
 
 impl SecondLook {
@@ -265,6 +267,42 @@ pub(super) fn processes(
         held,
         how,
         detail,
+        looked_at: Vec::new(),
+    }
+}
+
+/// `no-process-in-tree`, where a network file system shows that a client has files open. Which one
+/// it is cannot be seen from here.
+pub(super) fn clients(still_open: &[Vec<u8>]) -> Option<Evidence> {
+    let named: Vec<String> = still_open.iter().map(|path| printable(path)).collect();
+    let subject = printable(still_open.first()?);
+    Some(Evidence {
+        check: "no-process-in-tree".into(),
+        subject,
+        node: "a client of the file server".into(),
+        scope: "names".into(),
+        held: false,
+        how: How::Observed,
+        detail: format!(
+            "removed while it was open, and not closed since: {}; a name that a client left behind \
+             when it broke down has to be removed by hand",
+            few(&named)
+        ),
+        looked_at: Vec::new(),
+    })
+}
+
+/// `tree-unchanged`, where what a node had written may not have reached the file server.
+pub(super) fn unwritten(node: String, paths: &[Vec<u8>], why: &std::io::Error) -> Evidence {
+    let paths: Vec<String> = paths.iter().map(|path| printable(path)).collect();
+    Evidence {
+        check: "tree-unchanged".into(),
+        subject: paths.join(", "),
+        node,
+        scope: "tree".into(),
+        held: false,
+        how: How::Observed,
+        detail: format!("what this node wrote may not have reached the server: {why}"),
         looked_at: Vec::new(),
     }
 }

@@ -61,6 +61,15 @@ impl Everywhere<'_> {
         asked.into_iter().flatten().collect()
     }
 
+    /// Has all other nodes write what they keep of the trees; what stands against those that did not.
+    pub(super) fn write_back(&self, paths: &[Vec<u8>]) -> Vec<Evidence> {
+        let written = at_once(self.others.iter().collect(), |other| {
+            let error = other.write_back(paths).err()?;
+            Some(evidence::unwritten(other.node(), paths, &error))
+        });
+        written.into_iter().flatten().collect()
+    }
+
     /// Looks at all nodes. Processes of cabk's own are this machine's.
     pub(super) fn look(&self, trees: &Trees<'_>) -> Looks {
         Looks(at_once(self.all(), |(here, observer)| {

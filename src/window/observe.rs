@@ -54,6 +54,13 @@ pub trait Observer: Send + Sync {
     /// Whether the process runs the program at this path; false where that cannot be told.
     fn runs_program(&self, pid: u32, program: &Path) -> bool;
 
+    /// Has the node write what it still keeps of these trees to the file server that other nodes
+    /// read them from. Of a file system of its own nothing need be written: nobody else reads it.
+    ///
+    /// # Errors
+    /// Where that cannot be known to be done.
+    fn write_back(&self, paths: &[Vec<u8>]) -> io::Result<()>;
+
     /// How its clock stands to this machine's; `None` where it is this machine.
     ///
     /// # Errors
@@ -82,6 +89,11 @@ impl Observer for ThisMachine {
     fn runs_program(&self, pid: u32, program: &Path) -> bool {
         let runs = inode_of(Path::new(&format!("/proc/{pid}/exe")));
         matches!((runs, inode_of(program)), (Ok(a), Ok(b)) if a == b)
+    }
+
+    /// Whoever reads here reads what is kept here, too.
+    fn write_back(&self, _: &[Vec<u8>]) -> io::Result<()> {
+        Ok(())
     }
 
     fn clock_offset(&self) -> io::Result<Option<ClockOffset>> {

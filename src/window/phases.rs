@@ -215,6 +215,8 @@ pub struct Stopped {
 pub struct Quiescent {
     core: Core,
     before: Looks,
+    /// Nodes of which it is not known that all they wrote can be read here.
+    unwritten: Vec<Evidence>,
 }
 
 /// Proof that nothing moved while the sources were read (invariant 4): all evidence held.
@@ -373,12 +375,13 @@ impl Quiescent {
     /// [`Aborted`] by a signal.
     pub fn prove_unmoved(self, second: &SecondLook, trees: &Trees<'_>) -> Result<Proven, Aborted> {
         self.done_reading();
-        let Self { mut core, before } = self;
+        let Self { mut core, before, unwritten } = self;
         if core.context.interrupt.is_set() {
             return Err(give_up(core, AbortReason::Interrupted));
         }
         let node = core.context.observer.node();
         let mut all = core.gathered(&before, second, trees);
+        all.extend(unwritten);
         all.extend(evidence::trees(&second.trees, &node));
         all.extend(evidence::sources(&second.sources, &node));
         let held = all.iter().all(|one| one.held);

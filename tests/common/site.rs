@@ -65,9 +65,11 @@ impl Site {
         site.put("data/db/secret.key", "0123456789abcdef");
         let db = rusqlite::Connection::open(site.path("data/db/connect.db")).unwrap();
         db.execute_batch("create table t (n integer primary key, text)").unwrap();
+        let all = db.unchecked_transaction().unwrap();
         for n in 0..500 {
-            db.execute("insert into t values (?1, hex(randomblob(100)))", [n]).unwrap();
+            all.execute("insert into t values (?1, hex(randomblob(100)))", [n]).unwrap();
         }
+        all.commit().unwrap();
         drop(db);
         site.script("start");
         assert!(site.runs());

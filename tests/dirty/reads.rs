@@ -110,6 +110,7 @@ impl Reads {
             believed: &self.believed,
             generation: self.generation,
             synced: SystemClock.now(),
+            unsynced: &[],
             sort: false,
             threads: 2,
             over: &|| false,

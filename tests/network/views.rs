@@ -1,5 +1,7 @@
 //! The file system of the tests' own is what the other tests take it for.
 
+#![allow(clippy::disallowed_methods, reason = "tests ask the real clock")]
+
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::time::{Duration, Instant};
 

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use super::source::SourceArgs;
 use super::value::{parse_any_node, parse_rate};
 use crate::base::time::parse_duration;
+use crate::host::aside::Aside;
 
 pub(super) const LONG_ABOUT: &str = "\
 Take a snapshot of the site: check, pre-copy, stop, prove, read, start, commit.
@@ -81,6 +82,16 @@ pub struct SnapshotArgs {
     /// How long to wait where another snapshot of the site runs [default: 0]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub lock_wait: Option<Duration>,
+
+    /// How long a single read may take on a file system that another machine serves [default: 60s]
+    ///
+    /// A file that does not answer is then a problem of that file, and the run goes on.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub read_timeout: Option<Duration>,
+
+    /// Be the second process of a run
+    #[arg(long, value_name = "FD:PID", hide = true)]
+    pub aside: Option<Aside>,
 
     /// What is read.
     #[command(flatten)]

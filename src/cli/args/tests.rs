@@ -63,7 +63,7 @@ fn snapshot_takes_all_that_the_manual_names() {
         --allow-capture --dry-run --exclude-runtimes --env-file /e --one-file-system \
         --stop-command s --start-command t --status-command u --already-stopped \
         --max-downtime 30m --wait-quiet 2m --wait-idle 0 --site-name s --precopy never \
-        --allow-volatile-state --lock-wait 1h --node local";
+        --allow-volatile-state --lock-wait 1h --node local --read-timeout 5s";
     let Command::Snapshot(args) = parse(line).unwrap().command else { panic!() };
     assert_eq!(args.source.paths.len(), 2);
     assert_eq!(args.service.max_downtime, Some(std::time::Duration::from_secs(1800)));

@@ -18,10 +18,13 @@ use crate::cli::service::{self, Chosen, Nodes};
 use crate::cli::wanted;
 use crate::format::control::HexBytes;
 use crate::format::manifest::{RecordKind, SourceRecord};
+use crate::host;
+use crate::host::fs::volume;
 use crate::host::health::{Health, HealthUrl};
 use crate::host::node::Node;
 use crate::host::signal::Interrupt;
 use crate::host::users::SystemOwners;
+use crate::host::watchdog::this_program;
 use crate::intake::forest::IntakeError;
 use crate::intake::manners::Manners;
 use crate::intake::plan::ReadPlan;
@@ -57,6 +60,9 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
     let mut input = wanted::input(context, &args.source, &units, Some(&repository))?;
     let _fetched = wanted::fetched(context, &mut input, &units)?;
     let mut wanted = wanted::wanted(&input)?;
+    if let Some(exit) = aside(context, args, &wanted, &interrupt)? {
+        return Ok(exit);
+    }
     let (version, mut warnings) = looked_at(context, &wanted);
     let nodes = Nodes::chosen(context, args)?;
     nodes.try_all(context, &units)?;
@@ -107,6 +113,7 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
         wait_idle: args.service.wait_idle.unwrap_or(context.loaded.config.service.wait_idle),
         lock_wait: args.lock_wait.unwrap_or_default(),
         min_free: context.loaded.config.repository.min_free,
+        read_timeout: read_timeout(context, args)?,
         state_dir,
         threads: std::thread::available_parallelism().map_or(2, usize::from).min(THREADS_MAX),
         manners: manners(context, args),
@@ -135,6 +142,29 @@ fn take(
     };
     announce.ends(done.as_ref().ok(), &ended);
     ended
+}
+
+/// Has a second process do it all where a file server may be gone: a process with a thread that waits
+/// for one cannot end.
+fn aside(
+    context: &Context,
+    args: &SnapshotArgs,
+    wanted: &Wanted,
+    interrupt: &Interrupt,
+) -> Result<Option<Exit>, CliError> {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    if args.aside.is_some() || args.dry_run || arguments.iter().any(|word| word == "--") {
+        return Ok(None);
+    }
+    let failed = |error: std::io::Error| CliError::from_error(Kind::Failed, &error);
+    let mounts = volume::mounts().map_err(failed)?;
+    if !wanted.sources.iter().any(|source| volume::touches_network(&mounts, &source.path)) {
+        return Ok(None);
+    }
+    Interrupt::stay_awake().map_err(failed)?;
+    let clock = &*context.clock;
+    let code = host::aside::run(this_program(), &arguments, "--aside", interrupt, clock);
+    Ok(Some(Exit::of(code.map_err(failed)?)))
 }
 
 /// The exit code of a result. One that could not be shown hides neither a capture nor a service that
@@ -217,6 +247,14 @@ fn outlook(context: &Context, args: &SnapshotArgs, window: &Plan, plan: &ReadPla
         context.said.warn(&format!("the repository cannot be looked into: {}", error.message));
     }
     Outlook::without_reading(window, plan, precopies(context, args), known.ok().as_ref())
+}
+
+fn read_timeout(context: &Context, args: &SnapshotArgs) -> Result<Duration, CliError> {
+    let given = args.read_timeout.unwrap_or(context.loaded.config.window.read_timeout);
+    if given.is_zero() {
+        return Err(CliError::new(Kind::Config, "a read timeout of 0 leaves no time to read in"));
+    }
+    Ok(given)
 }
 
 fn precopies(context: &Context, args: &SnapshotArgs) -> bool {

@@ -13,7 +13,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, RawDir, StatxAttributes, StatxFlags, StatxTimestamp,
+    Advice, AtFlags, CWD, FileType, Mode, OFlags, RawDir, StatxAttributes, StatxFlags,
+    StatxTimestamp,
 };
 use rustix::io::Errno;
 
@@ -147,7 +148,50 @@ impl LinuxDir {
         let opened = open_quietly(self.fd.as_fd(), one_name(name)?, flags)?;
         require_regular(opened.fd.as_fd())?;
         let refresh = if opened.crossed { must_refresh(opened.fd.as_fd())? } else { self.refresh };
+        if refresh {
+            // What the kernel keeps of its content may be as old as what it keeps of its times: a
+            // change that puts the time of the last one back is not noticed by all file systems.
+            rustix::fs::fadvise(&opened.fd, 0, None, Advice::DontNeed)?;
+        }
         Ok(LinuxFile { fd: opened.fd, refresh })
+    }
+
+    /// Whether its file system is one of this machine alone, whose caches are never stale.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        !self.refresh
+    }
+
+    /// [`SourceDir::names`]; `gets_on` is called for each part of a long listing.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub(super) fn names_with(&self, gets_on: &dyn Fn()) -> io::Result<Vec<RawName>> {
+        self.require_readable_names()?;
+        // A poisoned lock only means that another listing panicked; each begins with a seek.
+        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *listed, true) {
+            rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(0))?;
+        }
+        let mut buf: Vec<u8> = Vec::with_capacity(DIR_BUFFER);
+        let spare: &mut [MaybeUninit<u8>] = buf.spare_capacity_mut();
+        let mut entries = RawDir::new(&self.fd, spare);
+        let mut names = Vec::new();
+        loop {
+            if entries.is_buffer_empty() {
+                gets_on();
+            }
+            let entry = match entries.next() {
+                None => return Ok(names),
+                Some(Ok(entry)) => entry,
+                Some(Err(Errno::INTR)) => continue,
+                Some(Err(e)) => return Err(e.into()),
+            };
+            match entry.file_name().to_bytes() {
+                b"." | b".." => {}
+                name => names.push(RawName { name: name.to_vec(), ino: entry.ino() }),
+            }
+        }
     }
 
     /// An encrypted directory whose key is not there lists made-up names: that is no listing.
@@ -177,28 +221,7 @@ impl SourceDir for LinuxDir {
     }
 
     fn names(&self) -> io::Result<Vec<RawName>> {
-        self.require_readable_names()?;
-        // A poisoned lock only means that another listing panicked; each begins with a seek.
-        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::replace(&mut *listed, true) {
-            rustix::fs::seek(&self.fd, rustix::fs::SeekFrom::Start(0))?;
-        }
-        let mut buf: Vec<u8> = Vec::with_capacity(DIR_BUFFER);
-        let spare: &mut [MaybeUninit<u8>] = buf.spare_capacity_mut();
-        let mut entries = RawDir::new(&self.fd, spare);
-        let mut names = Vec::new();
-        while let Some(entry) = entries.next() {
-            let entry = match entry {
-                Ok(entry) => entry,
-                Err(Errno::INTR) => continue,
-                Err(e) => return Err(e.into()),
-            };
-            match entry.file_name().to_bytes() {
-                b"." | b".." => {}
-                name => names.push(RawName { name: name.to_vec(), ino: entry.ino() }),
-            }
-        }
-        Ok(names)
+        self.names_with(&|| ())
     }
 
     fn stat(&self, name: &[u8]) -> io::Result<Stat> {
@@ -247,6 +270,29 @@ impl LinuxFile {
     pub(super) fn new(fd: OwnedFd) -> Self {
         Self { fd, refresh: false }
     }
+
+    /// [`SourceFile::read_at`]; `gets_on` is called for each part.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub(super) fn read_with(
+        &self,
+        buf: &mut [u8],
+        offset: u64,
+        gets_on: &dyn Fn(),
+    ) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buf.len() {
+            match rustix::io::pread(&self.fd, &mut buf[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(len) => done += len,
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+            gets_on();
+        }
+        Ok(done)
+    }
 }
 
 impl AsFd for LinuxFile {
@@ -261,16 +307,7 @@ impl SourceFile for LinuxFile {
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut done = 0;
-        while done < buf.len() {
-            match rustix::io::pread(&self.fd, &mut buf[done..], offset + done as u64) {
-                Ok(0) => break,
-                Ok(len) => done += len,
-                Err(Errno::INTR) => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
-        Ok(done)
+        self.read_with(buf, offset, &|| ())
     }
 
     fn extents(&self, stat: &Stat) -> io::Result<ExtentMap> {

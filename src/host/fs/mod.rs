@@ -3,11 +3,13 @@
 //! Everything is done relative to a directory's descriptor, beneath it and without following
 //! symbolic links: the content of a Connect site is code of its users, who may race a root process.
 
+mod bounded;
 mod ioctl;
 pub mod linux;
 pub mod target;
 pub mod volume;
 
+pub use bounded::BoundedFs;
 pub use ioctl::SETTABLE_FLAGS;
 pub use linux::LinuxFs;
 pub use target::{TargetDir, TargetFile};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, StatxFlags};
 
 use super::{Volume, ioctl};
+use crate::base::path::is_within;
 
 /// Types that are read on this machine, with the magic number that `statfs` gives for each. What is
 /// not here may answer from a cache that another machine has made stale.
@@ -103,6 +104,17 @@ pub(super) fn is_local_magic(magic: u64) -> bool {
 #[must_use]
 pub fn is_local(fs_type: &str) -> bool {
     LOCAL.iter().any(|&(known, _)| known == fs_type)
+}
+
+/// Whether a file system that other machines may change is mounted below a path, or holds it. The
+/// path is free of symbolic links.
+#[must_use]
+pub fn touches_network(mounts: &[Mount], path: &[u8]) -> bool {
+    let network = |mount: &Mount| !is_local(&mount.fs_type) && !is_pseudo(&mount.fs_type);
+    // Of mounts at one place the last one counts; a longer one lies within a shorter one.
+    let holds = mounts.iter().filter(|mount| is_within(path, &mount.point));
+    let holder = holds.max_by_key(|mount| mount.point.len());
+    holder.is_some_and(network) || mounts.iter().any(|m| is_within(&m.point, path) && network(m))
 }
 
 /// Whether a type is one of the kernel's own.
@@ -329,6 +341,24 @@ mod tests {
         assert_eq!(all[2].fs_type, "fuse.sshfs");
         for wrong in ["x", "1 2 3 / / rw - ext4 a b", "1 2 3:4 / / rw ext4 a b", "1 2 3:4 / /"] {
             assert!(parse(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn mounts_of_other_machines_are_found_above_and_below() -> io::Result<()> {
+        let text = b"1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 0:9 / /data/apps rw - nfs4 s:/apps rw\n\
+            3 1 0:4 / /data/proc rw - proc proc rw\n4 1 8:2 / /srv/x rw - xfs /dev/b rw\n";
+        let mounts = parse(text)?;
+        for (path, holds) in [
+            (&b"/"[..], true),
+            (b"/data", true),
+            (b"/data/apps", true),
+            (b"/data/apps/x", true),
+            (b"/data/app", false),
+            (b"/srv", false),
+        ] {
+            assert_eq!(touches_network(&mounts, path), holds, "{}", path.escape_ascii());
         }
         Ok(())
     }

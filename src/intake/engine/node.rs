@@ -10,8 +10,9 @@ use crate::host::fs::{Attributes, Stat};
 use crate::intake::digest::{self, Digest};
 use crate::intake::file::{self, FileError, Remarks, Surroundings};
 use crate::intake::first::DirNo;
+use crate::intake::mounted::Mounted;
 use crate::intake::names::Renewed;
-use crate::intake::scan::{Mounted, Target};
+use crate::intake::scan::Target;
 use crate::store::accelerator::DirRecord;
 use crate::store::reader::ReadError;
 

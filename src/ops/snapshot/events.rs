@@ -1,14 +1,21 @@
 //! Reading ahead and reading in the window, with what the kernel told of changes in between.
 
+use std::time::Duration;
+
 use super::reading::Surfaces;
 use super::{Ahead, Run, SnapshotError};
 use crate::base::time::Timestamp;
 use crate::host::fanotify::{DirtySet, Watch};
+use crate::host::fs::BoundedFs;
+use crate::host::process::Device;
 use crate::intake::dirty::{Changes, PreRead};
 use crate::intake::forest::{self, IntakeError, ReadInput, Unbuilt};
 use crate::intake::look::{FirstLook, SecondLook as Again, touched};
 use crate::intake::plan::ReadPlan;
 use crate::window::evidence::SecondLook;
+
+/// Time that writing back has at least while the service lives.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What is known of changes since the run began.
 pub(super) struct Events {
@@ -16,6 +23,17 @@ pub(super) struct Events {
     /// Why there is no watch at all.
     why: String,
     pub(super) dirty: DirtySet,
+}
+
+/// When what was dirty was written back, and the file systems where that failed.
+pub(super) struct Rest {
+    pub(super) at: Timestamp,
+    pub(super) failed: Vec<Device>,
+}
+
+/// A read that comes after a write-back.
+pub(super) fn after<'r>(read: ReadInput<'r>, rest: &'r Rest) -> ReadInput<'r> {
+    ReadInput { synced: rest.at, unsynced: &rest.failed, ..read }
 }
 
 /// How the trees were looked at a second time.
@@ -125,9 +143,11 @@ impl Run<'_> {
         events: &mut Events,
     ) -> Result<(PreRead, Ahead, Vec<String>), SnapshotError> {
         self.input.progress.phase("reading ahead", None);
-        let read = self.read_gently();
-        forest::sync(self.fs, &self.input.plan);
-        let forest = forest::read(&read)?;
+        let patient =
+            BoundedFs::new(PATIENCE.max(self.input.read_timeout), self.input.interrupt.clone());
+        let plan = &self.input.plan;
+        let rest = self.rest(&patient, plan);
+        let forest = forest::read(&after(self.read_gently(), &rest))?;
         self.writer.publish()?;
         self.believed.insert(self.generation);
         let (mut new, mut changed) = (forest.seen.files_new, forest.seen.files_changed);
@@ -138,8 +158,8 @@ impl Run<'_> {
             let (looked, all) = pre.would_look(changes);
             looked * 5 > all
         }) {
-            let read = self.read_gently();
-            forest::sync(self.fs, &self.input.plan);
+            let rest = self.rest(&patient, plan);
+            let read = after(self.read_gently(), &rest);
             let forest = forest::read_dirty(&read, pre, &changes)?;
             // What changed while it was read comes with the next gathering.
             events.dirty = DirtySet::default();
@@ -150,27 +170,39 @@ impl Run<'_> {
             pre = PreRead::of(forest.first_look);
         }
         // What was kept on the same file system need not be written in the window.
-        self.synced = Some(self.input.clock.now());
-        forest::sync(self.fs, &self.input.plan);
-        Ok((pre, Ahead { new, changed }, super::reading::lasting(&problems)))
+        let rest = self.rest(&patient, plan);
+        self.synced = Some(rest);
+        Ok((pre, Ahead { new, changed }, super::reading::lasting(&self.fs, problems)))
+    }
+
+    /// Writes back what is dirty on the file systems of a plan. Where that failed is told.
+    pub(super) fn rest(&self, fs: &BoundedFs, plan: &ReadPlan) -> Rest {
+        let at = self.input.clock.now();
+        let failed = forest::sync(fs, plan);
+        let told = failed.iter().map(|one| {
+            let root = super::said(&one.root);
+            let error = &one.error;
+            format!(
+                "what is written on the file system of {root} could not be put to rest, and is \
+                 read again next time: {error}"
+            )
+        });
+        self.warnings.borrow_mut().extend(told);
+        Rest { at, failed: failed.into_iter().map(|one| one.dev).collect() }
     }
 
     /// Reads in the window what may have changed, or all. Trees are built later.
     ///
-    /// Given the time of an earlier write-back, there is none here: what changed since is young then,
-    /// and the next run reads it once more while the service lives.
+    /// Where `rest` is an earlier write-back, what changed since is young, and the next run reads it
+    /// once more while the service lives.
     pub(super) fn read_stopped<'r>(
         &'r self,
         over: &'r (dyn Fn() -> bool + Sync),
         pre: Option<PreRead>,
         events: &'r Events,
-        synced: Option<Timestamp>,
+        rest: &'r Rest,
     ) -> Result<Unbuilt<'r>, IntakeError> {
-        let mut read = self.read_input(over);
-        match synced {
-            Some(synced) => read.synced = synced,
-            None => forest::sync(self.fs, &self.input.plan),
-        }
+        let read = after(self.read_input(over), rest);
         match (pre, events.changes(&self.input.sqlite_dirs)) {
             (Some(pre), Some(changes)) => forest::read_dirty_only(&read, pre, &changes),
             _ => forest::read_only(&read),
@@ -187,8 +219,7 @@ impl Run<'_> {
     ) -> Result<SecondLook, IntakeError> {
         self.input.progress.phase("looking again", None);
         let proof = self.prove(&self.read_input(over), forest.first_look(), events)?;
-        let against = &self.input.against;
-        Ok(surfaces.second_look(&self.input.plan, forest.problems(), &proof, against))
+        Ok(surfaces.second_look(self, forest, &proof))
     }
 
     /// Whether anything moved since the stop: by events where they are told and none was lost, by a
@@ -216,7 +247,7 @@ impl Run<'_> {
             match late.lost() {
                 None => {
                     proof.by_events = first.covered_roots(watch.covered());
-                    proof.again = touched(self.fs, first, &late.set);
+                    proof.again = touched(&self.fs, first, &late.set);
                 }
                 Some(why) => proof.why = why,
             }

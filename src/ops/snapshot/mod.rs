@@ -9,6 +9,7 @@ mod reading;
 mod thawed;
 mod window;
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::base::progress::Progress;
 use crate::base::time::Timestamp;
 use crate::format::manifest::{ManifestBody, RecordKind, SourceRecord};
 use crate::host::clock::Clock;
-use crate::host::fs::{LinuxFs, SourceFs};
+use crate::host::fs::BoundedFs;
 use crate::host::signal::Interrupt;
 use crate::host::users::Owners;
 use crate::intake::consistent::Consistent;
@@ -41,6 +42,7 @@ use crate::window::phases::{Aborted, ArmError, NotRunning, Plan, Restarted};
 use crate::window::site_lock::{LockError, SiteLock};
 use crate::window::start::fell_over;
 use begin::Begun;
+use events::Rest;
 
 pub use freeze::{FreezeKind, FreezeWish};
 
@@ -72,6 +74,8 @@ pub struct SnapshotInput<'a> {
     pub lock_wait: Duration,
     /// Bytes that must stay free.
     pub min_free: u64,
+    /// How long a single call of a file system may take that another machine serves.
+    pub read_timeout: Duration,
     /// The state directory.
     pub state_dir: PathBuf,
     /// Threads that look and read.
@@ -200,14 +204,16 @@ impl From<WriteError> for SnapshotError {
 /// What a run works with once it holds its lease.
 struct Run<'a> {
     input: &'a SnapshotInput<'a>,
-    fs: &'a dyn SourceFs,
+    fs: BoundedFs,
+    /// What could not be done and breaks nothing, for a person.
+    warnings: RefCell<Vec<String>>,
     reader: &'a Reader,
     writer: &'a Writer,
     believed: HashSet<Generation>,
     generation: Generation,
     first: bool,
     /// When what the sources' file systems had in memory was last written, before the stop.
-    synced: Option<Timestamp>,
+    synced: Option<Rest>,
     known: &'a Catalogue,
 }
 
@@ -245,7 +251,8 @@ pub fn snapshot(
     let reader = session.reader();
     let mut run = Run {
         input,
-        fs: &LinuxFs,
+        fs: BoundedFs::new(input.read_timeout, input.interrupt.clone()),
+        warnings: RefCell::default(),
         reader: &reader,
         writer: &writer,
         believed: begun.believed,
@@ -256,6 +263,7 @@ pub fn snapshot(
     };
     let done = run.window(&store, &lock);
     input.progress.window(None);
+    warnings.append(run.warnings.get_mut());
     let read = match done {
         Ok(read) => read,
         Err(error) => {
@@ -291,13 +299,14 @@ struct Ahead {
 impl Run<'_> {
     fn read_input<'b>(&'b self, over: &'b (dyn Fn() -> bool + Sync)) -> ReadInput<'b> {
         ReadInput {
-            fs: self.fs,
+            fs: &self.fs,
             plan: &self.input.plan,
             reader: self.reader,
             writer: self.writer,
             believed: &self.believed,
             generation: self.generation,
             synced: self.input.clock.now(),
+            unsynced: &[],
             sort: self.first,
             threads: self.input.threads,
             over,

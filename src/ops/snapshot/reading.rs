@@ -2,16 +2,20 @@
 //! says of each source.
 
 use super::events::Proof;
-use super::said;
+use super::{Run, said};
 use crate::base::path::{from_bytes, is_within};
-use crate::host::fs::{InodeKind, LinuxFs, SourceDir};
+use crate::host::fs::{BoundedFs, InodeKind, LinuxFs, SourceDir, SourceFs};
 use crate::host::process::{Device, InodeSet};
+use crate::intake::forest::Unbuilt;
 use crate::intake::plan::ReadPlan;
 use crate::store::cut::SQLITE_MAGIC;
 use crate::window::evidence::{ONLY_READS, SecondLook, SourceRead, TreeLook};
 use crate::window::observe::Trees;
 use crate::window::phases::Restarted;
 use crate::window::sqlite::SqliteGroup;
+
+/// Path and what is wrong with it.
+type Problems = Vec<(Vec<u8>, String)>;
 
 /// What the window looks at.
 pub(super) struct Surfaces {
@@ -23,11 +27,11 @@ pub(super) struct Surfaces {
 }
 
 impl Surfaces {
-    pub(super) fn of(plan: &ReadPlan, sqlite_dirs: &[Vec<u8>]) -> Self {
+    pub(super) fn of(fs: &BoundedFs, plan: &ReadPlan, sqlite_dirs: &[Vec<u8>]) -> Self {
         let mut roots = Vec::new();
         for path in &plan.roots {
             // A root that cannot be opened is a problem of the reading.
-            let Ok(dir) = LinuxFs::open(path) else { continue };
+            let Ok(dir) = fs.open_root(path) else { continue };
             if let Ok(stat) = dir.stat_self() {
                 roots.push((stat.dev, stat.ino));
             }
@@ -45,20 +49,17 @@ impl Surfaces {
         Trees { set, roots: &self.roots, paths: &self.paths, exclude: &self.own }
     }
 
-    /// The databases in the site's own directories: files that begin as SQLite's do.
-    pub(super) fn databases(&self, problems: &mut Vec<(Vec<u8>, String)>) -> Vec<SqliteGroup> {
+    /// The databases in the site's own directories.
+    pub(super) fn databases(&self, fs: &BoundedFs, problems: &mut Problems) -> Vec<SqliteGroup> {
         let mut groups = Vec::new();
         for path in &self.sqlite_dirs {
-            let listed = LinuxFs::open(path).and_then(|dir| Ok((dir.names()?, dir)));
-            let Ok((names, dir)) = listed else { continue };
-            for raw in names {
-                if !is_database(&dir, &raw.name) {
-                    continue;
+            let dir = path.clone();
+            match fs.within(move || databases_in(&dir)) {
+                Ok((found, wrong)) => {
+                    groups.extend(found);
+                    problems.extend(wrong);
                 }
-                match SqliteGroup::look_in(dir.descriptor(), path, &raw.name) {
-                    Ok(group) => groups.push(group),
-                    Err(error) => problems.push((path.clone(), error.to_string())),
-                }
+                Err(error) => problems.push((path.clone(), error.to_string())),
             }
         }
         groups
@@ -67,14 +68,15 @@ impl Surfaces {
     /// What was looked at again, in the window's words.
     pub(super) fn second_look(
         &self,
-        plan: &ReadPlan,
-        problems: &[(Vec<u8>, String)],
+        run: &Run<'_>,
+        forest: &Unbuilt<'_>,
         proof: &Proof,
-        against: &[String],
     ) -> SecondLook {
-        let mut problems = problems.to_vec();
-        let sqlite = self.databases(&mut problems);
-        SecondLook { sqlite, ..looked(plan, &problems, proof, against) }
+        let mut problems = forest.problems().to_vec();
+        let sqlite = self.databases(&run.fs, &mut problems);
+        let still_open = forest.still_open().to_vec();
+        let looked = looked(&run.input.plan, &problems, proof, &run.input.against);
+        SecondLook { sqlite, still_open, ..looked }
     }
 }
 
@@ -120,7 +122,23 @@ pub(super) fn looked(
         let subject = b"the site".to_vec();
         sources.push(SourceRead { subject, whole: false, detail: reason.clone() });
     }
-    SecondLook { trees, sources, sqlite: Vec::new() }
+    SecondLook { trees, sources, ..SecondLook::default() }
+}
+/// The databases in a directory: files that begin as SQLite's do.
+fn databases_in(path: &[u8]) -> (Vec<SqliteGroup>, Problems) {
+    let (mut groups, mut problems) = (Vec::new(), Vec::new());
+    let listed = LinuxFs::open(path).and_then(|dir| Ok((dir.names()?, dir)));
+    let Ok((names, dir)) = listed else { return (groups, problems) };
+    for raw in names {
+        if !is_database(&dir, &raw.name) {
+            continue;
+        }
+        match SqliteGroup::look_in(dir.descriptor(), path, &raw.name) {
+            Ok(group) => groups.push(group),
+            Err(error) => problems.push((path.to_vec(), error.to_string())),
+        }
+    }
+    (groups, problems)
 }
 
 fn is_database(dir: &crate::host::fs::linux::LinuxDir, name: &[u8]) -> bool {
@@ -134,13 +152,25 @@ fn is_database(dir: &crate::host::fs::linux::LinuxDir, name: &[u8]) -> bool {
 
 /// What the reading ahead could not read and will not be read in the window either, so that nothing
 /// need be stopped to find that out. What a living service takes away or changes comes and goes.
-pub(super) fn lasting(problems: &[(Vec<u8>, String)]) -> Vec<String> {
+pub(super) fn lasting(fs: &BoundedFs, problems: Problems) -> Vec<String> {
+    let told = problems.first().cloned();
+    fs.within(move || lasting_of(&problems)).unwrap_or_else(|_| {
+        let all: Vec<_> = told.iter().collect();
+        tell(&all)
+    })
+}
+
+fn lasting_of(problems: &[(Vec<u8>, String)]) -> Vec<String> {
     const PASSING: [&str; 3] = ["vanished", "changed while it was read", "turned into"];
     let lasts = |(path, what): &&(Vec<u8>, String)| {
         !PASSING.iter().any(|passing| what.contains(passing))
             && std::fs::symlink_metadata(from_bytes(path)).is_ok()
     };
     let all: Vec<_> = problems.iter().filter(lasts).collect();
+    tell(&all)
+}
+
+fn tell(all: &[&(Vec<u8>, String)]) -> Vec<String> {
     let Some((path, what)) = all.first() else { return Vec::new() };
     vec![format!(
         "all-sources-read: {} could not be read ahead, the first: {}: {what}",
@@ -163,10 +193,10 @@ mod tests {
             problem(&there, "vanished: no such file"),
             problem(&there, "changed while it was read, each time that was tried"),
         ];
-        assert_eq!(lasting(&passing), [""; 0]);
+        assert_eq!(lasting_of(&passing), [""; 0]);
         let mut all = passing.to_vec();
         all.push(problem(&there, "cannot be opened: Input/output error"));
-        let told = lasting(&all);
+        let told = lasting_of(&all);
         assert_eq!(told.len(), 1);
         assert!(told[0].starts_with("all-sources-read: 1 could not be read ahead"), "{told:?}");
     }

@@ -1,6 +1,6 @@
 //! A window that ends before the sources are read: they were frozen in it.
 
-use super::events::{Events, Late, Proof};
+use super::events::{Events, Late, Proof, Rest, after};
 use super::freeze::{Freezer, FrozenSources};
 use super::reading::looked;
 use super::reading::warnings_of_readers;
@@ -76,12 +76,12 @@ impl Run<'_> {
         pre: Option<&PreRead>,
         events: &'b Events,
         over: &'b (dyn Fn() -> bool + Sync),
+        rest: &'b Rest,
     ) -> Result<Beside<'b>, IntakeError> {
         if live.roots.is_empty() {
             return Ok(Beside { read: None, proof: Proof::default(), late: events.late() });
         }
-        let read = ReadInput { plan: live, ..self.read_input(over) };
-        forest::sync(self.fs, live);
+        let read = ReadInput { plan: live, ..after(self.read_input(over), rest) };
         let pre = pre.map(|pre| pre.only(&live.roots));
         let unbuilt = match (pre, events.changes(&self.input.sqlite_dirs)) {
             (Some(pre), Some(changes)) => forest::read_dirty_only(&read, pre, &changes)?,
@@ -106,10 +106,12 @@ impl Run<'_> {
         let live = input.plan.only(roots);
         let due = quiescent.due();
         let over = || due.is_over();
-        let (read, mut proof, late) = match self.read_beside(&live, pre.as_ref(), &events, &over) {
-            Ok(Beside { read, proof, late }) => (read, proof, late),
-            Err(error) => return Err(Opened::given_up(quiescent, error)),
-        };
+        let rest = self.rest(&self.fs, &live);
+        let (read, mut proof, late) =
+            match self.read_beside(&live, pre.as_ref(), &events, &over, &rest) {
+                Ok(Beside { read, proof, late }) => (read, proof, late),
+                Err(error) => return Err(Opened::given_up(quiescent, error)),
+            };
         if let Some(why) = late.as_ref().map_or(Some("no events".to_owned()), Late::lost) {
             drop(read);
             late.into_iter().for_each(|late| events.dirty.merge(late.set));
@@ -121,8 +123,10 @@ impl Run<'_> {
         }
         proof.by_events.extend(frozen.roots.iter().cloned());
         let mut problems = Vec::new();
-        let sqlite = surfaces.databases(&mut problems);
-        let second = SecondLook { sqlite, trees: by(input, &proof), ..SecondLook::default() };
+        let sqlite = surfaces.databases(&self.fs, &mut problems);
+        let still_open = read.iter().flat_map(|read| read.still_open().to_vec()).collect();
+        let second =
+            SecondLook { sqlite, still_open, trees: by(input, &proof), ..SecondLook::default() };
         let nothing = FirstLook::default();
         let before = pre.as_ref().map_or(&nothing, PreRead::look);
         let gathered = quiescent.gather(&second, &surfaces.trees(before)).map_err(Box::new)?;

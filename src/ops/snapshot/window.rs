@@ -62,7 +62,7 @@ impl Run<'_> {
         }
         let nothing = FirstLook::default();
         let before = pre.as_ref().map_or(&nothing, PreRead::look);
-        let surfaces = Surfaces::of(&input.plan, &input.sqlite_dirs);
+        let surfaces = Surfaces::of(&self.fs, &input.plan, &input.sqlite_dirs);
         let observer = Arc::new(ThisMachine);
         let seen = plan::Ahead { pre: pre.as_ref(), took, precopy: pre.is_some() };
         let trees = surfaces.trees(before);
@@ -103,10 +103,14 @@ impl Run<'_> {
         events.gather();
         let due = stopped.due();
         let over = || due.is_over();
-        let (quiescent, read) = if events.cover(before, &self.input.plan) {
+        let rest_now;
+        let earlier = self.synced.as_ref().filter(|_| events.cover(before, &self.input.plan));
+        // What another node still keeps is written back once it is quiet, and read after that.
+        let alone = self.input.window.others.is_empty();
+        let (quiescent, read) = if let Some(rest) = earlier.filter(|_| alone) {
             // Whoever changes something meanwhile is told of, so that nobody need be waited for.
             let trees = surfaces.trees(inodes);
-            let read = || self.read_stopped(&over, pre, &events, self.synced);
+            let read = || self.read_stopped(&over, pre, &events, rest);
             let (quiescent, read, once) = stopped.quiesce_beside(&trees, read).map_err(Box::new)?;
             if once {
                 (quiescent, read)
@@ -114,13 +118,20 @@ impl Run<'_> {
                 let pre = read.and_then(Unbuilt::build);
                 let pre = pre.map(|forest| PreRead::of(forest.first_look));
                 events.gather();
-                let again = |pre| self.read_stopped(&over, Some(pre), &events, self.synced);
+                let again = |pre| self.read_stopped(&over, Some(pre), &events, rest);
                 (quiescent, pre.and_then(again))
             }
         } else {
             let quiescent = stopped.quiesce(&surfaces.trees(before)).map_err(Box::new)?;
             events.gather();
-            (quiescent, self.read_stopped(&over, pre, &events, None))
+            let rest = match earlier {
+                Some(rest) => rest,
+                None => {
+                    rest_now = self.rest(&self.fs, &self.input.plan);
+                    &rest_now
+                }
+            };
+            (quiescent, self.read_stopped(&over, pre, &events, rest))
         };
         let looked = read.and_then(|read| {
             quiescent.done_reading();
@@ -147,7 +158,8 @@ impl Run<'_> {
         events.gather();
         let due = quiescent.due();
         let over = || due.is_over();
-        let read = self.read_stopped(&over, pre, &events, None);
+        let rest = self.rest(&self.fs, &self.input.plan);
+        let read = self.read_stopped(&over, pre, &events, &rest);
         let looked = read.and_then(|read| {
             quiescent.done_reading();
             let second = self.look_again(&over, &surfaces, &read, &events)?;

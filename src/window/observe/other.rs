@@ -1,5 +1,6 @@
 //! Another node, looked at through its connection.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -42,6 +43,12 @@ const OWN_TYPES: [&str; 19] = [
     "udf",
     "nilfs",
 ];
+
+/// Time for writing back what a node still keeps.
+const WRITING_BACK: Duration = Duration::from_secs(60);
+
+/// Writes back. The shell's own `sync` has no bound; `timeout` gives it one where it is there.
+const WRITE_BACK: &str = include_str!("write_back.sh");
 
 const SAME_PROGRAM: &str = r#"
 runs=$(stat -L -c %d:%i -- "/proc/$1/exe" 2>/dev/null) &&
@@ -95,9 +102,19 @@ impl OtherNode {
 
     fn ask(&self, rights: Rights, text: &str, arguments: &[&str]) -> io::Result<Vec<u8>> {
         let arguments: Vec<_> = arguments.iter().map(Into::into).collect();
+        self.send(rights, text, &arguments, QUESTION)
+    }
+
+    fn send(
+        &self,
+        rights: Rights,
+        text: &str,
+        arguments: &[OsString],
+        limit: Duration,
+    ) -> io::Result<Vec<u8>> {
         let done = self
             .node
-            .script(rights, text, &arguments, ANSWER_MAX, Sharing::Open, QUESTION)
+            .script(rights, text, arguments, ANSWER_MAX, Sharing::Open, limit)
             .map_err(|error| io::Error::other(crate::window::chain(&error)))?;
         if !done.status.success() || done.stdout.is_cut() {
             let said = format!("a question ended with {}: {}", done.ending(), done.said());
@@ -176,6 +193,14 @@ impl Observer for OtherNode {
         let Some(program) = program.to_str() else { return false };
         let answer = self.ask(Rights::Root, SAME_PROGRAM, &[&pid.to_string(), program]);
         answer.is_ok_and(|said| said.split(|&b| b == b'\n').any(|line| line == b"same"))
+    }
+
+    fn write_back(&self, paths: &[Vec<u8>]) -> io::Result<()> {
+        let mut arguments = vec![OsString::from(WRITING_BACK.as_secs().to_string())];
+        arguments.push(OWN_TYPES.join(" ").into());
+        arguments.extend(paths.iter().map(|path| from_bytes(path).into()));
+        let limit = WRITING_BACK + QUESTION;
+        self.send(Rights::Root, WRITE_BACK, &arguments, limit).map(drop)
     }
 
     fn clock_offset(&self) -> io::Result<Option<ClockOffset>> {

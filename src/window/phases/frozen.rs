@@ -77,12 +77,12 @@ impl Quiescent {
     /// [`Aborted`] by a signal.
     pub fn gather(self, second: &SecondLook, trees: &Trees<'_>) -> Result<Gathered, Aborted> {
         self.done_reading();
-        let Self { mut core, before } = self;
+        let Self { mut core, before, unwritten } = self;
         if core.context.interrupt.is_set() {
             return Err(give_up(core, AbortReason::Interrupted));
         }
-        let gathered = core.gathered(&before, second, trees);
-        core.evidence = gathered;
+        core.evidence = core.gathered(&before, second, trees);
+        core.evidence.extend(unwritten);
         core.marks.proven.get_or_init(|| core.context.clock.monotonic());
         Ok(Gathered { core })
     }
@@ -105,6 +105,7 @@ impl Core {
         let scope = if sees_host { "host" } else { "pid namespace" };
         let mut all = self.stopped_evidence();
         all.extend(self.everywhere().judge(before, &after, trees, second.is_by_events()));
+        all.extend(evidence::clients(&second.still_open));
         all.extend(sqlite::settled(&second.sqlite, observer, blind, scope, asserted));
         all
     }

@@ -106,7 +106,8 @@ impl Stopped {
                 let until = read_from.filter(|_| once).unwrap_or_else(|| clock.monotonic());
                 core.marks.quiet.get_or_init(|| until);
                 core.marks.quiet_at.get_or_init(|| clock.now());
-                return Ok((Quiescent { core, before }, once));
+                let unwritten = core.everywhere().write_back(trees.paths);
+                return Ok((Quiescent { core, before, unwritten }, once));
             }
             clock.sleep(pause.min(left));
             pause = (pause * 2).min(LONGEST);

@@ -65,6 +65,9 @@ impl Observer for SimObserver {
     fn runs_program(&self, pid: u32, _program: &Path) -> bool {
         self.programs.lock().unwrap().contains(&pid)
     }
+    fn write_back(&self, _paths: &[Vec<u8>]) -> io::Result<()> {
+        Ok(())
+    }
     fn clock_offset(&self) -> io::Result<Option<ClockOffset>> {
         Ok(None)
     }
@@ -209,7 +212,7 @@ fn all_well() -> SecondLook {
         examples: vec![],
     };
     let source = SourceRead { subject: b"/srv".into(), whole: true, detail: "3 files".into() };
-    SecondLook { trees: vec![tree], sources: vec![source], sqlite: vec![] }
+    SecondLook { trees: vec![tree], sources: vec![source], sqlite: vec![], still_open: vec![] }
 }
 
 fn prove(quiescent: Quiescent) -> Proven {

@@ -4,12 +4,16 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{FileAttr, FileType, INodeNo};
+use rustix::fs::{Mode, OFlags};
+
+use super::Options;
 
 /// Names under which an inode was seen, the newest last: parent and name.
 type Names = Vec<(u64, OsString)>;
@@ -25,6 +29,10 @@ pub(super) struct Listed {
 /// What is known of the directory below. Inode numbers are its own, but for the top's.
 pub(super) struct Below {
     top: PathBuf,
+    clock: Option<SystemTime>,
+    /// Inodes that were seen, kept so that none of their numbers is given to another one: who asks
+    /// for one that is gone is told so, as by a server that counts generations.
+    kept: Option<RwLock<HashMap<u64, OwnedFd>>>,
     names: RwLock<HashMap<u64, Names>>,
     files: RwLock<HashMap<u64, Arc<File>>>,
     listings: RwLock<HashMap<u64, Arc<Vec<Listed>>>>,
@@ -35,9 +43,11 @@ fn stale() -> io::Error {
 }
 
 impl Below {
-    pub(super) fn new(top: &Path) -> io::Result<Self> {
+    pub(super) fn new(top: &Path, options: &Options) -> io::Result<Self> {
         Ok(Self {
             top: top.canonicalize()?,
+            clock: options.clock,
+            kept: options.numbers_are_unique.then(RwLock::default),
             names: RwLock::default(),
             files: RwLock::default(),
             listings: RwLock::default(),
@@ -82,19 +92,39 @@ impl Below {
         let of_inode = names.entry(ino.0).or_default();
         of_inode.retain(|(p, n)| (*p, n.as_os_str()) != (parent.0, name));
         of_inode.push((parent.0, name.to_owned()));
+        drop(names);
+        if let Some(kept) = self.kept.as_ref().filter(|k| !k.read().unwrap().contains_key(&ino.0)) {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let opened = self.child(parent, name).and_then(|path| {
+                let fd = rustix::fs::open(path, flags, Mode::empty())?;
+                Ok((rustix::fs::fstat(&fd)?.st_ino, fd))
+            });
+            if let Ok((number, fd)) = opened {
+                kept.write().unwrap().insert(number, fd);
+            }
+        }
     }
 
     /// What is under a name, which is noted.
     pub(super) fn look(&self, parent: INodeNo, name: &OsStr) -> io::Result<FileAttr> {
         let meta = std::fs::symlink_metadata(self.child(parent, name)?)?;
-        let attr = attributes(&meta);
+        let attr = self.attributes(&meta);
         self.learn(attr.ino, parent, name);
         Ok(attr)
     }
 
     /// What an inode has now.
     pub(super) fn stat(&self, ino: INodeNo) -> io::Result<FileAttr> {
-        Ok(attributes(&std::fs::symlink_metadata(self.path(ino)?)?))
+        Ok(self.attributes(&std::fs::symlink_metadata(self.path(ino)?)?))
+    }
+
+    /// What the kernel is told of an inode.
+    pub(super) fn attributes(&self, meta: &Metadata) -> FileAttr {
+        let attr = attributes(meta);
+        match self.clock {
+            Some(clock) => FileAttr { mtime: clock, ctime: clock, ..attr },
+            None => attr,
+        }
     }
 
     pub(super) fn keep_file(&self, file: File) -> u64 {
@@ -165,8 +195,7 @@ fn time(seconds: i64, nanoseconds: i64) -> SystemTime {
     }
 }
 
-/// What the kernel is told of an inode.
-pub(super) fn attributes(meta: &Metadata) -> FileAttr {
+fn attributes(meta: &Metadata) -> FileAttr {
     FileAttr {
         ino: INodeNo(meta.ino()),
         size: meta.size(),

@@ -18,7 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use fuser::{BackgroundSession, Config, MountOption};
 
@@ -35,6 +35,10 @@ pub(crate) struct Options {
     pub(crate) keep_content: bool,
     /// A listing brings the attributes along.
     pub(crate) listings_with_attributes: bool,
+    /// No inode number is used twice; costs an open file for each inode.
+    pub(crate) numbers_are_unique: bool,
+    /// The server's clock stands still: this is the time of every change.
+    pub(crate) clock: Option<SystemTime>,
 }
 
 impl Default for Options {
@@ -45,6 +49,8 @@ impl Default for Options {
             keep_listings: false,
             keep_content: false,
             listings_with_attributes: false,
+            numbers_are_unique: false,
+            clock: None,
         }
     }
 }
@@ -57,7 +63,13 @@ impl Options {
 
     /// Like a network file system whose caches answer for `ttl`.
     pub(crate) fn stale_for(ttl: Duration) -> Self {
-        Self { ttl, keep_listings: true, keep_content: true, ..Self::default() }
+        Self {
+            ttl,
+            keep_listings: true,
+            keep_content: true,
+            numbers_are_unique: true,
+            ..Self::default()
+        }
     }
 }
 
@@ -96,6 +108,8 @@ struct Shared {
     waiting: Mutex<VecDeque<(Instant, Answer)>>,
     woken: Condvar,
     parked: Mutex<Vec<Answer>>,
+    /// Nothing is answered any more.
+    silent: AtomicBool,
     ended: AtomicBool,
 }
 
@@ -105,7 +119,8 @@ impl Shared {
     fn serve(&self, op: Op, name: &OsStr, answer: impl FnOnce(io::Result<()>) + Send + 'static) {
         *self.calls.lock().unwrap().entry(op).or_default() += 1;
         let trouble = self.troubles.lock().unwrap().get(&(op, name.to_owned())).copied();
-        match trouble {
+        let silent = self.silent.load(Ordering::Acquire).then_some(Trouble::Hang);
+        match silent.or(trouble) {
             Some(Trouble::Hang) => self.parked.lock().unwrap().push(Box::new(|| answer(Ok(())))),
             Some(Trouble::Fail) => answer(Err(io::Error::from_raw_os_error(5))),
             None => {
@@ -141,6 +156,7 @@ impl Shared {
 
     /// Lets everything go that hangs.
     fn release(&self) {
+        self.silent.store(false, Ordering::Release);
         self.troubles.lock().unwrap().clear();
         let parked = std::mem::take(&mut *self.parked.lock().unwrap());
         parked.into_iter().for_each(|answer| answer());
@@ -185,6 +201,11 @@ impl View {
     /// hang until [`View::release`].
     pub(crate) fn hang(&self, op: Op, name: &str) {
         self.shared.troubles.lock().unwrap().insert((op, name.into()), Trouble::Hang);
+    }
+
+    /// From now on every call hangs until [`View::release`], as where a server is gone.
+    pub(crate) fn silence(&self) {
+        self.shared.silent.store(true, Ordering::Release);
     }
 
     /// From now on calls of this kind for this name end with `EIO`.

@@ -12,12 +12,12 @@ use std::time::{Duration, SystemTime};
 use fuser::{
     BsdFileFlags, Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
     InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite,
-    ReplyXattr, Request, TimeOrNow, WriteFlags,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, ReplyXattr,
+    Request, TimeOrNow, WriteFlags,
 };
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, XattrFlags};
 
-use super::below::{Below, attributes};
+use super::below::Below;
 use super::{Op, Options, Shared};
 
 const FIRST: Generation = Generation(0);
@@ -31,7 +31,7 @@ pub(super) struct Passed {
 
 impl Passed {
     pub(super) fn new(below: &Path, options: &Options, shared: Arc<Shared>) -> io::Result<Self> {
-        Ok(Self { below: Arc::new(Below::new(below)?), shared, options: options.clone() })
+        Ok(Self { below: Arc::new(Below::new(below, options)?), shared, options: options.clone() })
     }
 
     /// Answers a call for a name with an inode's attributes.
@@ -426,23 +426,6 @@ impl Filesystem for Passed {
         reply.ok();
     }
 
-    fn statfs(&self, _: &Request, ino: INodeNo, reply: ReplyStatfs) {
-        let found = self.below.path(ino).and_then(|path| Ok(rustix::fs::statvfs(path)?));
-        match found {
-            Ok(s) => reply.statfs(
-                s.f_blocks,
-                s.f_bfree,
-                s.f_bavail,
-                s.f_files,
-                s.f_ffree,
-                u32::try_from(s.f_bsize).unwrap(),
-                255,
-                u32::try_from(s.f_frsize).unwrap(),
-            ),
-            Err(e) => reply.error(Errno::from(e)),
-        }
-    }
-
     fn setxattr(
         &self,
         _: &Request,
@@ -493,7 +476,7 @@ impl Filesystem for Passed {
             let mode = Mode::from_raw_mode(mode & 0o7777);
             let flags = flags | OFlags::CREATE | OFlags::CLOEXEC;
             let file = File::from(rustix::fs::open(path, flags, mode)?);
-            let attr = attributes(&file.metadata()?);
+            let attr = self.below.attributes(&file.metadata()?);
             self.below.learn(attr.ino, parent, name);
             Ok((attr, self.below.keep_file(file)))
         });

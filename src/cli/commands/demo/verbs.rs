@@ -167,6 +167,7 @@ impl Verbs for Own {
             wait_idle: Duration::ZERO,
             lock_wait: Duration::ZERO,
             min_free: 0,
+            read_timeout: Duration::from_secs(60),
             state_dir: stage.places.state(),
             threads: THREADS,
             manners: Manners::none(Arc::clone(&self.clock)),

@@ -49,6 +49,7 @@ fn kept(directory: &Path) -> (Reader, Vec<u8>) {
         believed: &Default::default(),
         generation: accelerator.begin_generation().unwrap(),
         synced: Timestamp::EPOCH,
+        unsynced: &[],
         sort: true,
         threads: 2,
         over: &|| false,

@@ -86,3 +86,46 @@ fn trees_of_a_node_s_own_are_told_from_shared_ones() {
     let error = judge(ino + 1, 0, "fuseblk").unwrap_err();
     assert!(error.contains("numbers its inodes otherwise"), "{error}");
 }
+
+/// A node of this machine with a `sync` of its own.
+fn with_sync(script: &str) -> (tempfile::TempDir, Vec<OsString>) {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let sync = dir.path().join("sync");
+    std::fs::write(&sync, format!("#!/bin/sh\necho \"$@\" >>\"${{0%/*}}/calls\"\n{script}\n"))
+        .unwrap();
+    std::fs::set_permissions(&sync, PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("PATH={}:{}", dir.path().display(), std::env::var("PATH").unwrap());
+    let words = ["env", &path, "sh", "-s", "--"].map(OsString::from).to_vec();
+    (dir, words)
+}
+
+fn written_back(script: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let (dir, words) = with_sync(script);
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).args(arguments).stdin(std::process::Stdio::piped());
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), WRITE_BACK.as_bytes()).unwrap();
+    let done = child.wait_with_output().unwrap();
+    let calls = std::fs::read_to_string(dir.path().join("calls")).unwrap_or_default();
+    (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned(), calls)
+}
+
+#[test]
+fn a_node_writes_back_what_others_read() {
+    let tree = tempfile::tempdir().unwrap();
+    let path = tree.path().to_str().unwrap();
+    let asked = format!("-f -- {path}\n");
+    assert_eq!(written_back("", &["9", "", path, "/no/such"]), (Some(0), String::new(), asked));
+    // A file system of its own is nobody else's matter.
+    let done = written_back("exit 1", &["9", &OWN_TYPES.join(" "), path]);
+    assert_eq!((done.0, &*done.2), (Some(0), ""));
+    assert_eq!(written_back("exit 1", &["9", "", path]).0, Some(1));
+    let (code, said, _) = written_back("sleep 30", &["1", "", path]);
+    assert_eq!((code, &*said), (Some(1), "sync -f did not end within 1 s\n"));
+    let observer = OtherNode::new(Bed::new(false).node);
+    assert!(observer.write_back(&[bytes(tree.path())]).is_err(), "its bed is gone");
+    let alive = Bed::new(false);
+    OtherNode::new(alive.node.clone()).write_back(&[bytes(tree.path())]).unwrap();
+}

@@ -21,6 +21,12 @@ impl Observer for Far {
     fn runs_program(&self, _pid: u32, _program: &Path) -> bool {
         false
     }
+    fn write_back(&self, _paths: &[Vec<u8>]) -> io::Result<()> {
+        match self.0 {
+            UNWRITTEN => Err(io::Error::other("the disk is full")),
+            _ => Ok(()),
+        }
+    }
     fn clock_offset(&self) -> io::Result<Option<ClockOffset>> {
         Ok(Some(self.2))
     }
@@ -28,6 +34,8 @@ impl Observer for Far {
 
 const B: &str = "ssh://b";
 const C: &str = "ssh://c";
+/// Cannot write back what it keeps.
+const UNWRITTEN: &str = "ssh://unwritten";
 
 fn far<const N: usize>(node: &'static str, scans: [Option<ScanResult>; N]) -> Arc<dyn Observer> {
     let offset = ClockOffset { ahead_ms: -3, error_ms: 1 };
@@ -112,6 +120,23 @@ fn a_node_that_does_not_stop_ends_the_window_for_all() {
     b.script(SimFault::StatusFails("connection refused".into()));
     assert!(matches!(world.arm(), Err(ArmError::Status { node, .. }) if node == B));
     assert!(!world.web.calls().contains(&Action::Stop) && !c.calls().contains(&Action::Stop));
+    world.assert_in_order();
+}
+
+#[test]
+fn what_a_node_cannot_write_back_makes_a_capture() {
+    let (mut world, _) = cluster();
+    world.plan.others = vec![far(B, [Some(clean())]), far(UNWRITTEN, [Some(clean())])];
+    let set = HashSet::new();
+    let quiescent = world.stop().unwrap().quiesce(&with_own_pid(&set)).unwrap();
+    let proven = quiescent.prove_unmoved(&all_well(), &with_own_pid(&set)).unwrap();
+    let Proven::Disturbed(disturbed) = proven else { panic!("it counts as undisturbed") };
+    let reasons = disturbed.reasons();
+    assert_eq!(reasons.len(), 1, "{reasons:?}");
+    assert!(reasons[0].starts_with("tree-unchanged: ") && reasons[0].ends_with("the disk is full"));
+    let closed = disturbed.restart();
+    let told = closed.evidence.iter().find(|one| !one.held).unwrap();
+    assert_eq!((&*told.node, &*told.check), (UNWRITTEN, "tree-unchanged"));
     world.assert_in_order();
 }
 

@@ -295,6 +295,9 @@ fn a_real_process_leaves_late() {
         fn runs_program(&self, pid: u32, program: &Path) -> bool {
             ThisMachine.runs_program(pid, program)
         }
+        fn write_back(&self, paths: &[Vec<u8>]) -> io::Result<()> {
+            ThisMachine.write_back(paths)
+        }
         fn clock_offset(&self) -> io::Result<Option<ClockOffset>> {
             ThisMachine.clock_offset()
         }
