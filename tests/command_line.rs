@@ -64,10 +64,10 @@ fn a_configuration_that_is_named_must_be_there_and_right() {
 fn keys_without_effect_are_warned_of_on_stderr() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("cabk.toml");
-    std::fs::write(&file, "[hooks]\nannounce = [\"wall\"]\n").unwrap();
+    std::fs::write(&file, "[hooks]\nbefore_stop = [\"wall\"]\n").unwrap();
     let output = cabk(&["stats", "--config", file.to_str().unwrap()], &[]);
     let told = text(&output.stderr);
-    assert!(told.starts_with("cabk: warning: hooks.announce has no effect yet"), "{told}");
+    assert!(told.starts_with("cabk: warning: hooks.before_stop has no effect yet"), "{told}");
 }
 
 #[test]

@@ -415,6 +415,7 @@ mod tests {
         assert_eq!(lines[2]["progress"]["phase"], "reading");
     }
 
+    #[allow(clippy::disallowed_methods, reason = "a real thread draws")]
     #[test]
     fn a_window_counts_down_while_nothing_else_is_told() {
         let (reporter, shared, clock) = reporter(Style::Json);

@@ -102,7 +102,8 @@ mod tests {
         let url = server(&[
             "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n",
             "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-            "HTTP/1.1 302 Found\r\nLocation: http://192.0.2.1/\r\nContent-Length: 0\r\n             Connection: close\r\n\r\n",
+            "HTTP/1.1 302 Found\r\nLocation: http://192.0.2.1/\r\nContent-Length: 0\r\n\
+             Connection: close\r\n\r\n",
             "nonsense\r\n\r\n",
         ]);
         let health = HealthUrl::new(&url).unwrap();

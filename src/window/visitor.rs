@@ -138,6 +138,7 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
+    #[allow(clippy::disallowed_methods, reason = "the processes are real")]
     #[test]
     fn a_window_keeps_visitors_out_and_waits_for_those_inside() {
         let (_dir, store, interrupt) = place();

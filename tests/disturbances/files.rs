@@ -237,7 +237,7 @@ pub(crate) fn root_exchanged(spot: &Spot<'_>) -> Option<Acted> {
     renameat_with(CWD, &root, CWD, &other, RenameFlags::EXCHANGE).ok()?;
     let named = vec![root.display().to_string()];
     let undo = move || renameat_with(CWD, root, CWD, other, RenameFlags::EXCHANGE).unwrap();
-    Some(Acted { named, kept: Undo::by(undo), ..Acted::default() })
+    Some(Acted { named, kept: Undo::by(undo) })
 }
 
 /// The gate's file is open, and nothing of it was read.

@@ -1,5 +1,7 @@
 //! Good manners while the service lives, what an operator sees, and whether the service is well.
 
+#![allow(clippy::disallowed_methods, reason = "tests ask the real clock")]
+
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::Stdio;

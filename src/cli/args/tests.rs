@@ -76,7 +76,6 @@ fn snapshot_takes_all_that_the_manual_names() {
         let line = ["cabk", "snapshot", "--node", node];
         assert!(Cli::try_parse_from(line).is_err(), "{node}");
     }
-    assert!(wrong("snapshot --site ssh://other/x").contains("from a later version on"));
     wrong("snapshot --max-downtime 30");
     wrong("snapshot --service a --stop-command b");
 }

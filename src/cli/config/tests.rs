@@ -88,7 +88,6 @@ fn wrong_values_are_named_with_key_and_line() {
         ("[window]\nmax_read_rate = \"0\"", 2, "window.max_read_rate", "never end"),
         ("[evidence]\nassert = [\"all-fine\"]", 2, "evidence.assert", "not a check"),
         ("[check]\nread_data = \"101%\"", 2, "check.read_data", "not a percentage"),
-        ("[site]\ngcfg = \"ssh://a/b\"", 2, "site.gcfg", "later version"),
         ("[site]\nexclude = \"one\"", 2, "site.exclude", "invalid type"),
         ("[retention.snapshots]\nkeep_daily = -1", 2, "retention.snapshots.keep_daily", "-1"),
         ("[nonsense]\n", 1, "nonsense", "unknown field `nonsense`"),
@@ -108,15 +107,15 @@ fn keys_that_have_no_effect_yet_are_told_one_by_one() {
     for (text, key) in [
         ("[postgres]\nmax_hold = \"1h\"", "postgres.max_hold"),
         ("[bundles]\ntransparent = false", "bundles.transparent"),
-        ("[hooks]\nannounce = [\"wall\"]", "hooks.announce"),
-        ("[window]\nfreeze = \"btrfs\"", "window.freeze"),
-        ("[window]\nmax_read_rate = \"50 MiB/s\"", "window.max_read_rate"),
-        ("[service]\nhealth_url = \"http://x\"", "service.health_url"),
+        ("[hooks]\nbefore_stop = [\"wall\"]", "hooks.before_stop"),
+        ("[window]\nfreeze = \"reflink\"", "window.freeze = reflink"),
     ] {
         let told = read(text).unwrap().config.without_effect();
         assert_eq!(told, [format!("{key} has no effect yet in this version")]);
     }
-    let effective = "[check]\nread_data = \"50%\"\n[window]\nprecopy = \"never\"\n";
+    let effective = "[check]\nread_data = \"50%\"\n[window]\nprecopy = \"never\"\nfreeze = \"btrfs\"\n\
+        max_read_rate = \"50 MiB/s\"\nread_timeout = \"9s\"\n[service]\n\
+        health_url = \"http://x\"\n[hooks]\nannounce = [\"wall\"]\n";
     assert!(read(effective).unwrap().config.without_effect().is_empty());
 }
 

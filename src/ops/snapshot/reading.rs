@@ -179,6 +179,13 @@ fn tell(all: &[&(Vec<u8>, String)]) -> Vec<String> {
     )]
 }
 
+/// Who only reads breaks nothing, but a person should know of it.
+pub(super) fn warnings_of_readers(restarted: &mut Restarted) {
+    let told = restarted.evidence.iter().filter(|e| e.held && e.detail.contains(ONLY_READS));
+    let lines: Vec<String> = told.map(|e| format!("{}: {}", e.check, e.detail)).collect();
+    restarted.warnings.extend(lines);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,11 +207,4 @@ mod tests {
         assert_eq!(told.len(), 1);
         assert!(told[0].starts_with("all-sources-read: 1 could not be read ahead"), "{told:?}");
     }
-}
-
-/// Who only reads breaks nothing, but a person should know of it.
-pub(super) fn warnings_of_readers(restarted: &mut Restarted) {
-    let told = restarted.evidence.iter().filter(|e| e.held && e.detail.contains(ONLY_READS));
-    let lines: Vec<String> = told.map(|e| format!("{}: {}", e.check, e.detail)).collect();
-    restarted.warnings.extend(lines);
 }

@@ -25,7 +25,7 @@ fn health_is_asked_until_it_is_good_and_never_decides() {
         world.plan.health = Some(Arc::new(Answers(Mutex::new(answers))));
         world.plan.leave_stopped = leave_stopped;
         let closed = undisturbed(prove(world.quiesce())).restart();
-        assert_eq!(world.has_intent(), false, "the window is closed whatever the answer is");
+        assert!(!world.has_intent(), "the window is closed whatever the answer is");
         closed
     };
     let well = closed(&[Err("refused"), Ok(503), Ok(302), Ok(204)], false);
