@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 pub use super::again::{look_again, look_again_at};
 use super::dirty::{Changes, Fates, PreRead};
+pub use super::engine::IntakeError;
 use super::engine::{Before, Engine};
-pub use super::engine::{IntakeError, Seen};
 use super::file::{self, Remarks, Surroundings};
 use super::look::FirstLook;
 use super::manners::Manners;
 use super::mounted::{Mounted, mounted};
 use super::plan::ReadPlan;
 use super::scan::{Anchor, Looker, Target};
+pub use super::seen::Seen;
 use super::threads::Threads;
 use super::trail::Trail;
 use crate::base::path::{components, join};

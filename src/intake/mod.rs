@@ -18,6 +18,7 @@ mod mounted;
 mod names;
 pub mod plan;
 mod scan;
+mod seen;
 mod stream;
 mod target;
 mod threads;

@@ -1,5 +1,7 @@
 //! Sources in and below subvolumes of btrfs, and beside other file systems.
 
+#![allow(clippy::disallowed_methods, reason = "tests ask the real clock")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -64,7 +66,7 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         // A service that was told to end may need a moment for it.
-        let _ = rustix::fs::syncfs(&std::fs::File::open(&self.at).unwrap());
+        let _ = rustix::fs::syncfs(std::fs::File::open(&self.at).unwrap());
         for _ in 0..100 {
             if ran("umount", &["-R", self.at.to_str().unwrap()]) {
                 return;

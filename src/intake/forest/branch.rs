@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::IntakeError;
 use crate::base::time::Timestamp;
 use crate::format::tree::{Entry, Meta, Node};
-use crate::intake::engine::{Engine, Seen};
+use crate::intake::engine::Engine;
+use crate::intake::seen::Seen;
 use crate::tree::builder::DirBuilder;
 
 /// Some roots of a plan, read and built.
