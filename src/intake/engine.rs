@@ -163,7 +163,7 @@ impl<'a> Engine<'a> {
         })
     }
 
-    /// Complete directories wait from now on, until [`Self::build_all`].
+    /// Complete directories wait from now on, until [`Self::build_waiting`].
     pub(super) fn build_later(&mut self) {
         self.later = Some(Waiting::none());
     }

@@ -4,7 +4,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use crate::network::{Link, Machine};
 use crate::world::{Done, Guarded, SITE, World, is_root, until};
@@ -218,9 +218,9 @@ impl Cluster {
         command.args(["--net", "sh", "-c", BEGIN, "sh"]).arg(&dir).arg(sshd);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(std::fs::File::create(dir.join("sshd.log")).unwrap());
-        let child: Child = command.spawn().unwrap();
-        let link = self.machine.link(number, child.id())?;
-        Ok(NodeBox { dir, link, group, sshd: Some(Guarded(child)) })
+        let sshd = Guarded(command.spawn().unwrap());
+        let link = self.machine.link(number, sshd.0.id())?;
+        Ok(NodeBox { dir, link, group, sshd: Some(sshd) })
     }
 
     fn write(&self, name: &str, text: &str) {

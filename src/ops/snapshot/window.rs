@@ -115,8 +115,11 @@ impl Run<'_> {
             if once {
                 (quiescent, read)
             } else {
-                let pre = read.and_then(Unbuilt::build);
-                let pre = pre.map(|forest| PreRead::of(forest.first_look));
+                let pre = read.and_then(Unbuilt::build).and_then(|forest| {
+                    // What is read now builds on pages that were written just now.
+                    self.writer.publish()?;
+                    Ok(PreRead::of(forest.first_look))
+                });
                 events.gather();
                 let again = |pre| self.read_stopped(&over, Some(pre), &events, rest);
                 (quiescent, pre.and_then(again))
