@@ -29,11 +29,13 @@ fi
 while [ -e "$node/hold-$verb" ]; do touch "$node/held-$verb"; sleep 0.02; done
 case $verb in
   show)
-    if [ -e "$node/pid" ]; then active=active sub=running path=/${group##*/}
+    main=0
+    if [ -e "$node/pid" ]; then
+      active=active sub=running path=/${group##*/} main=$(cat "$node/pid")
     else active=inactive sub=dead path=; fi
     printf 'LoadState=loaded\nActiveState=%s\nSubState=%s\nInvocationID=%s\nControlGroup=%s\n' \
       $active $sub "$(cat "$node/run")" "$path"
-    printf 'MainPID=0\nActiveEnterTimestampMonotonic=7\nConditionResult=yes\n';;
+    printf 'MainPID=%s\nActiveEnterTimestampMonotonic=7\nConditionResult=yes\n' "$main";;
   stop)
     echo stop >>"$node/calls"
     [ -e "$node/hang" ] && exec sleep 600
@@ -75,7 +77,7 @@ cd /
 exec 3>>"$2/log"
 trap 'exec 3>&-; rm -f "$1/pid"; exit 0' TERM
 echo $$ >"$1/pid.new" && mv "$1/pid.new" "$1/pid"
-while [ -e "$1/toy" ]; do echo tick >&3; sleep 0.05; done
+while [ -e "$1/toy" ]; do echo tick >&3; sleep 0.05 3>&-; done
 "#;
 
 /// With a `SHLVL` at which bash leaves root's own start-up file alone.

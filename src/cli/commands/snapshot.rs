@@ -83,11 +83,8 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
         warnings.push(warning.message.clone());
     }
     refuse(&against, args)?;
-    let planned = if args.allow_capture { wanted.plan_anyway() } else { wanted.plan() };
-    let mut plan = planned.map_err(|error| wanted::failed(&error))?;
+    let plan = read_plan(args, &wanted)?;
     let sources = source_records(&wanted);
-    plan.left_out.extend(freeze::left_out(&plan));
-    plan.counted = wanted.sources.iter().filter(|s| s.dir).map(|s| s.path.clone()).collect();
     if args.dry_run {
         let outlook = outlook(context, args, &window, &plan);
         return shown::dry_run(context, &wanted, &window, &plan, &outlook);
@@ -125,6 +122,15 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
         progress: &*context.progress,
     };
     take(context, session, &given, &announce)
+}
+
+/// What is read, with what is left out and counted.
+fn read_plan(args: &SnapshotArgs, wanted: &Wanted) -> Result<ReadPlan, CliError> {
+    let planned = if args.allow_capture { wanted.plan_anyway() } else { wanted.plan() };
+    let mut plan = planned.map_err(|error| wanted::failed(&error))?;
+    plan.left_out.extend(freeze::left_out(&plan));
+    plan.counted = wanted.sources.iter().filter(|s| s.dir).map(|s| s.path.clone()).collect();
+    Ok(plan)
 }
 
 /// Takes it, shows what it came to, and tells whoever was told of its beginning.

@@ -17,8 +17,8 @@ use crate::base::id::SegmentId;
 use crate::format::segment::{ChunkKey, Segment};
 use crate::store::filter::Filter;
 
-/// Chunks that wait at most: about 30 MB.
-const WAITING_MAX: usize = 512 << 10;
+/// Chunks that wait at most: about 15 MB.
+const WAITING_MAX: usize = 256 << 10;
 
 /// Segments that are not in the tables yet.
 #[derive(Default)]
