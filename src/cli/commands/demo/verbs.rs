@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::base::id::ManifestId;
 use crate::base::path::{bytes, is_within};
-use crate::base::progress::Progress;
+use crate::base::progress::{OpenWindow, Progress, Total};
 use crate::base::secret::Password;
 use crate::cli::exit::Exit;
 use crate::format::control::HexBytes;
@@ -177,7 +177,7 @@ impl Verbs for Own {
             interrupt: self.interrupt.clone(),
             // Its service ends by itself, and is nobody's.
             guards: Arc::new(NoGuards),
-            progress,
+            progress: &Untold(progress),
         };
         let report = snapshot(session, &input);
         progress.finish();
@@ -236,5 +236,32 @@ impl Verbs for Own {
 
     fn reader(&self, stage: &Stage) -> Result<Reader, Failed> {
         Ok(Self::session(stage)?.reader())
+    }
+}
+
+/// Progress without remarks: the demo tells its own story, and the plan of each snapshot is not in it.
+struct Untold<'a>(&'a dyn Progress);
+
+impl Progress for Untold<'_> {
+    fn phase(&self, name: &str, total: Option<Total>) {
+        self.0.phase(name, total);
+    }
+
+    fn advance(&self, files: u64, bytes: u64) {
+        self.0.advance(files, bytes);
+    }
+
+    fn window(&self, open: Option<OpenWindow>) {
+        self.0.window(open);
+    }
+
+    fn message(&self, _: &str) {}
+
+    fn warn(&self, text: &str) {
+        self.0.warn(text);
+    }
+
+    fn finish(&self) {
+        self.0.finish();
     }
 }
