@@ -145,6 +145,16 @@ impl<'a> Freezer<'a> {
         Ok((any.then_some(freezer), unfrozen))
     }
 
+    /// What it will do, for the plan.
+    pub(super) fn line(&self) -> String {
+        let how = match self.how {
+            How::Btrfs(_) => "btrfs",
+            How::Command(_) => "the configured command",
+        };
+        let roots: Vec<String> = self.roots().iter().map(|root| super::said(root)).collect();
+        format!("freezes by {how}, starts, and reads then: {}", roots.join(", "))
+    }
+
     /// The sources that will be frozen.
     pub(super) fn roots(&self) -> Vec<Vec<u8>> {
         match &self.how {

@@ -66,6 +66,9 @@ impl Run<'_> {
         let observer = Arc::new(ThisMachine);
         let seen = plan::Ahead { pre: pre.as_ref(), took, precopy: pre.is_some() };
         let trees = surfaces.trees(before);
+        if let Some(freezer) = &freezer {
+            input.progress.message(&freezer.line());
+        }
         let estimate = self.before_the_stop(&mut events, &seen, &*observer, &trees, against)?;
         let context = Context {
             store: store.clone(),
