@@ -215,6 +215,8 @@ pub struct Stopped {
 pub struct Quiescent {
     core: Core,
     before: Looks,
+    /// The last look at the processes, once it was made.
+    after: Option<Looks>,
     /// Nodes of which it is not known that all they wrote can be read here.
     unwritten: Vec<Evidence>,
 }
@@ -364,6 +366,14 @@ impl Quiescent {
         self.before.breaking().cloned().collect()
     }
 
+    /// Looks at the processes a last time, when everything was read and before it is asked what
+    /// changed. Whoever had a file mapped while it was read is either still there now, or has let go
+    /// of it, which the kernel tells: a store through a mapping alone it does not tell.
+    pub fn look_last(&mut self, trees: &Trees<'_>) {
+        self.done_reading();
+        self.after = Some(self.core.everywhere().look(trees));
+    }
+
     /// Everything that is read in the window was read: what follows is proof.
     pub fn done_reading(&self) {
         self.core.marks.read.get_or_init(|| self.core.context.clock.monotonic());
@@ -375,12 +385,12 @@ impl Quiescent {
     /// [`Aborted`] by a signal.
     pub fn prove_unmoved(self, second: &SecondLook, trees: &Trees<'_>) -> Result<Proven, Aborted> {
         self.done_reading();
-        let Self { mut core, before, unwritten } = self;
+        let Self { mut core, before, after, unwritten } = self;
         if core.context.interrupt.is_set() {
             return Err(give_up(core, AbortReason::Interrupted));
         }
         let node = core.context.observer.node();
-        let mut all = core.gathered(&before, second, trees);
+        let mut all = core.gathered((&before, after), second, trees);
         all.extend(unwritten);
         all.extend(evidence::trees(&second.trees, &node));
         all.extend(evidence::sources(&second.sources, &node));

@@ -84,7 +84,6 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
     }
     refuse(&against, args)?;
     let plan = read_plan(args, &wanted)?;
-    let sources = source_records(&wanted);
     if args.dry_run {
         let outlook = outlook(context, args, &window, &plan);
         return shown::dry_run(context, &wanted, &window, &plan, &outlook);
@@ -99,7 +98,7 @@ pub fn run(context: &Context, args: &SnapshotArgs) -> Result<Exit, CliError> {
     let given = SnapshotInput {
         window,
         plan,
-        sources,
+        sources: source_records(&wanted),
         sqlite_dirs: wanted.sqlite_dir.clone().into_iter().collect(),
         connect_version: version,
         against,

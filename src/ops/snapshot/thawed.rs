@@ -77,8 +77,10 @@ impl Run<'_> {
         events: &'b Events,
         over: &'b (dyn Fn() -> bool + Sync),
         rest: &'b Rest,
+        look_last: impl FnOnce(),
     ) -> Result<Beside<'b>, IntakeError> {
         if live.roots.is_empty() {
+            look_last();
             return Ok(Beside { read: None, proof: Proof::default(), late: events.late() });
         }
         let read = ReadInput { plan: live, ..after(self.read_input(over), rest) };
@@ -87,6 +89,7 @@ impl Run<'_> {
             (Some(pre), Some(changes)) => forest::read_dirty_only(&read, pre, &changes)?,
             _ => forest::read_only(&read)?,
         };
+        look_last();
         let late = events.late();
         let proof = self.prove_by(&read, unbuilt.first_look(), events, late.as_ref())?;
         Ok(Beside { read: Some(unbuilt), proof, late })
@@ -95,7 +98,7 @@ impl Run<'_> {
     /// The rest of the window, the evidence, the start, and then the reading.
     fn thaw(
         &self,
-        quiescent: Quiescent,
+        mut quiescent: Quiescent,
         opened: Opened,
         frozen: FrozenSources,
     ) -> Result<ReadInWindow, SnapshotError> {
@@ -107,8 +110,11 @@ impl Run<'_> {
         let due = quiescent.due();
         let over = || due.is_over();
         let rest = self.rest(&self.fs, &live);
+        let nothing = FirstLook::default();
+        let before = pre.as_ref().map_or(&nothing, PreRead::look);
+        let last = || quiescent.look_last(&surfaces.trees(before));
         let (read, mut proof, late) =
-            match self.read_beside(&live, pre.as_ref(), &events, &over, &rest) {
+            match self.read_beside(&live, pre.as_ref(), &events, &over, &rest, last) {
                 Ok(Beside { read, proof, late }) => (read, proof, late),
                 Err(error) => return Err(Opened::given_up(quiescent, error)),
             };
@@ -127,8 +133,6 @@ impl Run<'_> {
         let still_open = read.iter().flat_map(|read| read.still_open().to_vec()).collect();
         let second =
             SecondLook { sqlite, still_open, trees: by(input, &proof), ..SecondLook::default() };
-        let nothing = FirstLook::default();
-        let before = pre.as_ref().map_or(&nothing, PreRead::look);
         let gathered = quiescent.gather(&second, &surfaces.trees(before)).map_err(Box::new)?;
         input.progress.phase("starting the service", None);
         let thawed = gathered.restart(vec![frozen.record.clone()]);

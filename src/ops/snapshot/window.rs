@@ -110,7 +110,7 @@ impl Run<'_> {
         let earlier = self.synced.as_ref().filter(|_| events.cover(before, &self.input.plan));
         // What another node still keeps is written back once it is quiet, and read after that.
         let alone = self.input.window.others.is_empty();
-        let (quiescent, read) = if let Some(rest) = earlier.filter(|_| alone) {
+        let (mut quiescent, read) = if let Some(rest) = earlier.filter(|_| alone) {
             // Whoever changes something meanwhile is told of, so that nobody need be waited for.
             let trees = surfaces.trees(inodes);
             let read = || self.read_stopped(&over, pre, &events, rest);
@@ -140,7 +140,7 @@ impl Run<'_> {
             (quiescent, self.read_stopped(&over, pre, &events, rest))
         };
         let looked = read.and_then(|read| {
-            quiescent.done_reading();
+            quiescent.look_last(&surfaces.trees(read.first_look()));
             let second = self.look_again(&over, &surfaces, &read, &events)?;
             Ok((read, second))
         });
@@ -156,7 +156,7 @@ impl Run<'_> {
     /// Reads in the window after nothing could be frozen.
     pub(super) fn read_quiescent(
         &self,
-        quiescent: Quiescent,
+        mut quiescent: Quiescent,
         opened: Opened,
     ) -> Result<ReadInWindow, SnapshotError> {
         let Opened { surfaces, pre, mut events, time, ahead } = opened;
@@ -167,7 +167,7 @@ impl Run<'_> {
         let rest = self.rest(&self.fs, &self.input.plan);
         let read = self.read_stopped(&over, pre, &events, &rest);
         let looked = read.and_then(|read| {
-            quiescent.done_reading();
+            quiescent.look_last(&surfaces.trees(read.first_look()));
             let second = self.look_again(&over, &surfaces, &read, &events)?;
             Ok((read, second))
         });

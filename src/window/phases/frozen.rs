@@ -77,11 +77,11 @@ impl Quiescent {
     /// [`Aborted`] by a signal.
     pub fn gather(self, second: &SecondLook, trees: &Trees<'_>) -> Result<Gathered, Aborted> {
         self.done_reading();
-        let Self { mut core, before, unwritten } = self;
+        let Self { mut core, before, after, unwritten } = self;
         if core.context.interrupt.is_set() {
             return Err(give_up(core, AbortReason::Interrupted));
         }
-        core.evidence = core.gathered(&before, second, trees);
+        core.evidence = core.gathered((&before, after), second, trees);
         core.evidence.extend(unwritten);
         core.marks.proven.get_or_init(|| core.context.clock.monotonic());
         Ok(Gathered { core })
@@ -92,12 +92,12 @@ impl Core {
     /// What is seen at the end of a window, but for what was read.
     pub(super) fn gathered(
         &self,
-        before: &Looks,
+        (before, after): (&Looks, Option<Looks>),
         second: &SecondLook,
         trees: &Trees<'_>,
     ) -> Vec<Evidence> {
         let observer = &*self.context.observer;
-        let after = self.everywhere().look(trees);
+        let after = after.unwrap_or_else(|| self.everywhere().look(trees));
         let asserted = self.plan.rules.asserts("sqlite-settled");
         // Locks are listed by pid namespace too, and need no privilege to be seen.
         let sees_host = after.local_scope().starts_with("host");

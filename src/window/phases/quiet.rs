@@ -107,7 +107,8 @@ impl Stopped {
                 core.marks.quiet.get_or_init(|| until);
                 core.marks.quiet_at.get_or_init(|| clock.now());
                 let unwritten = core.everywhere().write_back(trees.paths);
-                return Ok((Quiescent { core, before, unwritten }, once));
+                let quiescent = Quiescent { core, before, after: None, unwritten };
+                return Ok((quiescent, once));
             }
             clock.sleep(pause.min(left));
             pause = (pause * 2).min(LONGEST);

@@ -414,8 +414,8 @@ fn a_node_that_cannot_guard_itself_is_not_stopped_nor_is_any_other() {
     // What was never stopped is disarmed, and what stays stopped by wish.
     world.plan.services[2].precaution = Some(good.clone());
     drop(world.arm().unwrap());
-    assert_eq!(
-        *good.asked.lock().unwrap(),
-        ["hold", "disarm", "hold", "timer", "disarm", "disarm"]
-    );
+    // It stands for two nodes now, which are asked at once.
+    let mut asked = good.asked.lock().unwrap().split_off(2);
+    asked.sort_unstable();
+    assert_eq!(asked, ["disarm", "disarm", "hold", "timer"]);
 }
