@@ -72,7 +72,8 @@ fn on(options: &Options, fs: &str, scratch: &Path, place: &Path) {
     let floor = median(&floors);
     windows(options, &site, &tree, "nothing changed", 0, floor, &[]);
     windows(options, &site, &tree, "changed", options.changed, floor, &[]);
-    if options.whole {
+    // An overlay cannot be frozen.
+    if options.whole && options.freeze.is_none() {
         below_an_overlay(options, scratch, &tree);
     }
     if options.rsync {
