@@ -110,7 +110,7 @@ impl Run<'_> {
         let earlier = self.synced.as_ref().filter(|_| events.cover(before, &self.input.plan));
         // What another node still keeps is written back once it is quiet, and read after that.
         let alone = self.input.window.others.is_empty();
-        let (mut quiescent, read) = if let Some(rest) = earlier.filter(|_| alone) {
+        let (quiescent, read) = if let Some(rest) = earlier.filter(|_| alone) {
             // Whoever changes something meanwhile is told of, so that nobody need be waited for.
             let trees = surfaces.trees(inodes);
             let read = || self.read_stopped(&over, pre, &events, rest);
@@ -139,24 +139,14 @@ impl Run<'_> {
             };
             (quiescent, self.read_stopped(&over, pre, &events, rest))
         };
-        let looked = read.and_then(|read| {
-            quiescent.look_last(&surfaces.trees(read.first_look()));
-            let second = self.look_again(&over, &surfaces, &read, &events)?;
-            Ok((read, second))
-        });
-        let (forest, second) = match looked {
-            Ok(read) => read,
-            Err(error) => return Err(Opened::given_up(quiescent, error)),
-        };
-        let trees = surfaces.trees(forest.first_look());
-        let proven = quiescent.prove_unmoved(&second, &trees).map_err(Box::new)?;
+        let (proven, forest) = self.proven(quiescent, read, (&surfaces, &events), &over)?;
         self.close(proven, forest, time, ahead)
     }
 
     /// Reads in the window after nothing could be frozen.
     pub(super) fn read_quiescent(
         &self,
-        mut quiescent: Quiescent,
+        quiescent: Quiescent,
         opened: Opened,
     ) -> Result<ReadInWindow, SnapshotError> {
         let Opened { surfaces, pre, mut events, time, ahead } = opened;
@@ -166,18 +156,30 @@ impl Run<'_> {
         let over = || due.is_over();
         let rest = self.rest(&self.fs, &self.input.plan);
         let read = self.read_stopped(&over, pre, &events, &rest);
+        let (proven, forest) = self.proven(quiescent, read, (&surfaces, &events), &over)?;
+        self.close(proven, forest, time, ahead)
+    }
+
+    /// The last looks, and what they prove of what was read.
+    fn proven<'r>(
+        &self,
+        mut quiescent: Quiescent,
+        read: Result<Unbuilt<'r>, IntakeError>,
+        (surfaces, events): (&Surfaces, &Events),
+        over: &(dyn Fn() -> bool + Sync),
+    ) -> Result<(Proven, Unbuilt<'r>), SnapshotError> {
         let looked = read.and_then(|read| {
             quiescent.look_last(&surfaces.trees(read.first_look()));
-            let second = self.look_again(&over, &surfaces, &read, &events)?;
+            let second = self.look_again(over, surfaces, &read, events)?;
             Ok((read, second))
         });
         let (forest, second) = match looked {
-            Ok(read) => read,
+            Ok(looked) => looked,
             Err(error) => return Err(Opened::given_up(quiescent, error)),
         };
         let trees = surfaces.trees(forest.first_look());
         let proven = quiescent.prove_unmoved(&second, &trees).map_err(Box::new)?;
-        self.close(proven, forest, time, ahead)
+        Ok((proven, forest))
     }
 
     /// The start, and what needs the sources no more.
